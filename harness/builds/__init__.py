@@ -1,0 +1,1 @@
+"""Variants of a model: where their files come from, and how they are made."""

@@ -1,0 +1,1 @@
+"""Values and decisions: frozen dataclasses and pure functions on numpy arrays, no effects."""

@@ -1,0 +1,98 @@
+"""Execution providers: their short names, and how each one is started."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.domain.cells import short_name
+from harness.domain.session import Plugin
+from harness.errors import UsageProblem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A short name and what it stands for."""
+
+    name: str
+    """Short name, such as `cuda`."""
+    ep: str
+    """ONNX Runtime's name, such as `CUDAExecutionProvider`."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options that every session of this provider gets unless spec or command line say else."""
+    forks: bool = False
+    """Whether its workers may be forked; a GPU's context does not survive a fork."""
+    preload: bool = False
+    """Whether the pip-installed CUDA libraries are loaded first."""
+    plugin: Plugin | None = None
+    """Set when the provider lives in a library of its own."""
+    hint: str = ""
+    """What to do when it is missing."""
+
+
+def _extra(name: str) -> str:
+    return f'pip install "onnx-harness[{name}]" in an environment of its own, or `onnx-harness runtime add`'
+
+
+#: Every execution provider that ONNX Runtime knows (`get_all_providers`), by short name.
+BUILTIN: dict[str, Provider] = {
+    provider.name: provider
+    for provider in (
+        Provider(name="cpu", ep="CPUExecutionProvider", forks=True, hint=_extra("cpu")),
+        Provider(name="cuda", ep="CUDAExecutionProvider", preload=True, hint=_extra("cuda")),
+        Provider(
+            name="tensorrt", ep="TensorrtExecutionProvider", preload=True, hint=_extra("tensorrt")
+        ),
+        Provider(
+            name="openvino",
+            ep="OpenVINOExecutionProvider",
+            options={"device_type": "CPU"},
+            forks=True,
+            hint=_extra("openvino"),
+        ),
+        Provider(name="azure", ep="AzureExecutionProvider", forks=True),
+        Provider(name="dnnl", ep="DnnlExecutionProvider", forks=True),
+        Provider(name="xnnpack", ep="XnnpackExecutionProvider", forks=True),
+        Provider(name="acl", ep="ACLExecutionProvider", forks=True),
+        Provider(name="armnn", ep="ArmNNExecutionProvider", forks=True),
+        Provider(name="rocm", ep="ROCMExecutionProvider"),
+        Provider(name="migraphx", ep="MIGraphXExecutionProvider"),
+        Provider(name="nvtensorrtrtx", ep="NvTensorRTRTXExecutionProvider", preload=True),
+        Provider(name="vitisai", ep="VitisAIExecutionProvider"),
+        Provider(name="qnn", ep="QNNExecutionProvider"),
+        Provider(name="nnapi", ep="NnapiExecutionProvider"),
+        Provider(name="vsinpu", ep="VSINPUExecutionProvider"),
+        Provider(name="js", ep="JsExecutionProvider"),
+        Provider(name="coreml", ep="CoreMLExecutionProvider"),
+        Provider(name="dml", ep="DmlExecutionProvider"),
+        Provider(name="rknpu", ep="RknpuExecutionProvider"),
+        Provider(name="webnn", ep="WebNNExecutionProvider"),
+        Provider(name="webgpu", ep="WebGpuExecutionProvider"),
+        Provider(name="cann", ep="CANNExecutionProvider"),
+    )
+}
+
+
+def find(name: str, known: Mapping[str, Provider]) -> Provider:
+    """Return the provider with this short name (a runtime after `@` is left aside).
+
+    Raises:
+        UsageProblem: If there is none, with the nearest name.
+    """
+    short = short_name(name)
+    if short in known:
+        return known[short]
+    msg = f"Unknown provider '{short}'"
+    raise UsageProblem(
+        msg,
+        where="--provider",
+        expected=f"one of {', '.join(sorted(known))}",
+        next_step=did_you_mean(short, known),
+    )
+
+
+def did_you_mean(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """Return a question with the nearest of `names`, or `otherwise`."""
+    near = difflib.get_close_matches(name.lower(), list(names), n=1)
+    return f"did you mean '{near[0]}'?" if near else otherwise

@@ -1,0 +1,42 @@
+"""Receipts: what an item really did, so that nothing checked can never look like a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The evidence of one item.
+
+    `counts` are what was really done (outputs compared, elements compared, nodes placed, ...);
+    `facts` are hashes, versions and figures that identify it.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def plus(
+        self, *, counts: dict[str, int] | None = None, facts: dict[str, str] | None = None
+    ) -> Receipt:
+        """Return this receipt with `counts` added up and `facts` added."""
+        added = {name: self.counts.get(name, 0) + number for name, number in (counts or {}).items()}
+        return Receipt(counts={**self.counts, **added}, facts={**self.facts, **(facts or {})})
+
+    def zeros(self, required: Iterable[str]) -> tuple[str, ...]:
+        """Return the counters of `required` that are zero or absent (`a|b`: both of them)."""
+        return tuple(
+            names
+            for names in required
+            if not any(self.counts.get(name, 0) > 0 for name in names.split("|"))
+        )
+
+
+def total(receipts: Iterable[Receipt]) -> dict[str, int]:
+    """Return the sum of all counters."""
+    sums: dict[str, int] = {}
+    for receipt in receipts:
+        for name, number in receipt.counts.items():
+            sums[name] = sums.get(name, 0) + number
+    return sums

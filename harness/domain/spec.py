@@ -1,0 +1,410 @@
+"""A model's spec: what `models/<name>/model.toml` declares, as frozen values.
+
+The fields are the keys of the file, and the text under each field is what editors show through
+the published JSON schema. Reading the file lives in `harness.files.specs`; what one table alone
+can contradict is checked here, in `__post_init__`, with a plain ValueError.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from harness.domain.dtypes import DType
+
+#: Read by pydantic when a file is validated, so that every key is declared exactly once.
+STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+#: What each part of a cell's id must look like (model, variant, provider, case).
+PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+FIRST_VARIANT = "fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """How the candidate is made from the reference."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    opset: int
+    """ONNX opset of the exported model."""
+    ml_opset: int = 3
+    """Opset of the `ai.onnx.ml` domain; read by the scikit-learn converter only."""
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Options of the converter (`skl2onnx`: for example `zipmap = false`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Where the model under test comes from: exactly one of `file`, `url`, `export`."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    file: str | None = None
+    """Path of an ONNX file, relative to the model's folder (or to `package`)."""
+    package: str | None = None
+    """Installed distribution that carries `file`; the path is then as in its list of files."""
+    url: str | None = None
+    """Any fsspec URL; needs `sha256`."""
+    sha256: str | None = None
+    """SHA-256 of the file behind `url`, 64 hexadecimal digits, verified before use."""
+    export: Export | None = None
+    """Make the candidate from the reference."""
+
+    def __post_init__(self) -> None:
+        """Check that the source is unambiguous."""
+        _exactly_one(self, ("file", "url", "export"))
+        if self.package is not None and self.file is None:
+            msg = "'package' needs 'file', the path inside the package"
+            raise ValueError(msg)
+        if (self.url is None) != (self.sha256 is None):
+            msg = "'url' and 'sha256' go together: a download is verified before use"
+            raise ValueError(msg)
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            msg = f"'sha256' must be 64 lower-case hexadecimal digits, got '{self.sha256}'"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Another build of the model, given as a file: exactly one of `file`, `url`."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    file: str | None = None
+    """Path of an ONNX file, relative to the model's folder (or to `package`)."""
+    package: str | None = None
+    """Installed distribution that carries `file`."""
+    url: str | None = None
+    """Any fsspec URL; needs `sha256`."""
+    sha256: str | None = None
+    """SHA-256 of the file behind `url`, verified before use."""
+
+    def __post_init__(self) -> None:
+        """Apply the candidate's rules."""
+        self.candidate()
+
+    def candidate(self) -> Candidate:
+        """Return this variant as a candidate."""
+        return Candidate(file=self.file, package=self.package, url=self.url, sha256=self.sha256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What is trusted: exactly one of `torch`, `torchscript`, `sklearn`, `onnx`, `recorded`."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    torch: str | None = None
+    """`file.py:function` that returns a `torch.nn.Module`, called with the inputs in spec order."""
+    torchscript: str | None = None
+    """A TorchScript archive, or `file.py:function` that returns a module adapted around one."""
+    sklearn: str | None = None
+    """`file.py:function` that returns a fitted estimator."""
+    onnx: bool | str | None = None
+    """`true`: the ONNX reference evaluator on the candidate's first variant; or an ONNX file."""
+    recorded: str | None = None
+    """Folder in the model-zoo layout: `test_data_set_N/input_0.pb`, `output_0.pb`."""
+    depends: tuple[str, ...] = ()
+    """Files that the reference reads (weights, tables), relative to the model's folder."""
+    methods: dict[str, str] = field(default_factory=dict)
+    """For scikit-learn: output name to method (`predict`, `predict_proba`, `transform`, ...)."""
+
+    KINDS: ClassVar = ("torch", "torchscript", "sklearn", "onnx", "recorded")
+
+    def __post_init__(self) -> None:
+        """Check that the kind is unambiguous."""
+        _exactly_one(self, self.KINDS)
+        if self.methods and self.sklearn is None:
+            msg = "'methods' is read for 'sklearn' references only"
+            raise ValueError(msg)
+
+    @property
+    def kind(self) -> str:
+        """Return which of the kinds is declared."""
+        return next(kind for kind in self.KINDS if getattr(self, kind) is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderUse:
+    """How one provider takes part."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    variants: tuple[str, ...] = ()
+    """Variants that run on this provider; empty means all."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Provider options, as ONNX Runtime names them."""
+    not_applicable: str | None = None
+    """Why this provider cannot run the model; such cells are counted and shown, never run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How every session of this model is opened."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    threads: int = 1
+    """Intra-op threads; explicit, so that results and times do not depend on the machine."""
+    optimization: Literal["disabled", "basic", "extended", "layout", "all"] = "all"
+    """Graph optimisation level."""
+    custom_ops: tuple[str, ...] = ()
+    """Libraries of custom operators: Python packages with `get_library_path`, or files."""
+    config: dict[str, str] = field(default_factory=dict)
+    """Session configuration entries; names that ONNX Runtime does not know are refused."""
+
+    def __post_init__(self) -> None:
+        """Check the number of threads."""
+        if self.threads < 1:
+            msg = f"'threads' must be at least 1, got {self.threads}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """One input of the model and the values that it is drawn from."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    dtype: DType
+    """Element type, as in `float32`, `int64`, `bfloat16`, `string`."""
+    shape: tuple[int | str, ...] = ()
+    """Dimensions; a name stands for an entry of `dims`."""
+    range: tuple[float, float] | None = None
+    """Values are uniform in [low, high); whole numbers in [low, high) for integer types."""
+    values: tuple[int | float | str, ...] | None = None
+    """Values are drawn from this list; the way to feed strings."""
+
+    def __post_init__(self) -> None:
+        """Check that values can be drawn."""
+        if self.range is not None and self.values is not None:
+            msg = "give 'range' or 'values', not both"
+            raise ValueError(msg)
+        if self.range is not None and not self.range[0] < self.range[1]:
+            msg = f"'range' must rise, got [{self.range[0]:g}, {self.range[1]:g}]"
+            raise ValueError(msg)
+        if self.values is not None and not self.values:
+            msg = "'values' must not be empty"
+            raise ValueError(msg)
+        if any(isinstance(size, int) and size < 0 for size in self.shape):
+            msg = f"'shape' must not hold negative sizes, got {list(self.shape)}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DimSpec:
+    """The sizes that a named dimension may take."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    min: int = 1
+    """Smallest size."""
+    max: int
+    """Largest size."""
+
+    def __post_init__(self) -> None:
+        """Check the interval."""
+        if not 0 <= self.min <= self.max:
+            msg = f"needs 0 <= min <= max, got min = {self.min}, max = {self.max}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSpec:
+    """One named choice of dimensions and inputs."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    name: str
+    """Last part of the cell's id."""
+    dims: dict[str, int] = field(default_factory=dict)
+    """Sizes of the named dimensions."""
+    inputs: str | None = None
+    """`.npz` file with one array per input; the others are drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """An allowed difference: `abs(candidate - reference) <= atol + rtol * abs(reference)`."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    atol: float
+    """Absolute part, in the output's own unit."""
+    rtol: float
+    """Relative part."""
+    reason: str
+    """Why this output deserves it; printed with every judgement that used it."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds and that a reason is given."""
+        if not (0 <= self.atol < float("inf") and 0 <= self.rtol < float("inf")):
+            msg = f"needs finite atol, rtol >= 0, got atol = {self.atol:g}, rtol = {self.rtol:g}"
+            raise ValueError(msg)
+        _needs_reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """How one output is compared."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    compare: Literal["close", "exact", "labels", "set"] = "close"
+    """`close`: within tolerance; `exact`: bit for bit; `labels`: the same class labels;
+    `set`: the same values in any order."""
+    dtype: DType | None = None
+    """Element type that the candidate promises; by default the reference's."""
+    finite: Literal["required", "same-positions", "allowed"] = "required"
+    """NaN and infinity: none; the same at the same positions; not judged at positions where
+    the reference has one."""
+    tolerance: dict[str, Tolerance] = field(default_factory=dict)
+    """Provider name (or `default`) to tolerance; overrides the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpec:
+    """A recurrent model: outputs that are fed back into inputs."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    feedback: dict[str, str]
+    """Output name to the input that it feeds in the next step; the first step starts at zero
+    unless the case's `.npz` holds the input."""
+    steps: int
+    """Number of steps; every step's outputs are compared."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to feed back."""
+        if not self.feedback:
+            msg = "'feedback' must name at least one output"
+            raise ValueError(msg)
+        if self.steps < 1:
+            msg = f"'steps' must be at least 1, got {self.steps}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowCpu:
+    """Operators that may stay on the CPU, and why."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    ops: tuple[str, ...]
+    """Operator types."""
+    reason: str
+    """Why this is fine."""
+
+    def __post_init__(self) -> None:
+        """Check that a reason is given."""
+        _needs_reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementSpec:
+    """Where the nodes must run."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    min_ratio: float = 1.0
+    """Least share: nodes on the provider / nodes that are not allowed on the CPU."""
+    allow_cpu: AllowCpu | None = None
+    """Operators that do not count."""
+    reason: str = ""
+    """Why a ratio below 1 is fine."""
+
+    def __post_init__(self) -> None:
+        """Check the ratio; a lower one needs a reason."""
+        if not 0 < self.min_ratio <= 1:
+            msg = f"'min_ratio' must be in (0, 1], got {self.min_ratio:g}"
+            raise ValueError(msg)
+        if self.min_ratio < 1:
+            _needs_reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long things may take before the worker is killed."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    load_s: float = 60.0
+    """Opening a session, seconds."""
+    run_s: float = 30.0
+    """One run, seconds."""
+    reference_s: float = 300.0
+    """Building or running the reference or the export, seconds."""
+
+    def __post_init__(self) -> None:
+        """Check that every limit is positive."""
+        for name in ("load_s", "run_s", "reference_s"):
+            if getattr(self, name) <= 0:
+                msg = f"'{name}' must be above 0 seconds, got {getattr(self, name):g}"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Everything that is declared about one model."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    schema_version: Literal[1]
+    """Version of this format."""
+    candidate: Candidate
+    """The model under test."""
+    reference: Reference
+    """What it must agree with."""
+    task: str = ""
+    """What the model does, in a word."""
+    summary: str = ""
+    """One sentence for lists."""
+    requires: tuple[str, ...] = ()
+    """Distributions that candidate and reference need; a missing one means "not judged"."""
+    variants: dict[str, Variant] = field(default_factory=dict)
+    """Further builds; `fp32` is the candidate itself."""
+    providers: dict[str, ProviderUse] = field(default_factory=lambda: {"cpu": ProviderUse()})
+    """Execution providers that the model ships on, by short name."""
+    session: SessionSettings = field(default_factory=SessionSettings)
+    """How sessions are opened."""
+    inputs: dict[str, InputSpec] = field(default_factory=dict)
+    """The model's inputs, in the order in which the reference takes them."""
+    dims: dict[str, DimSpec] = field(default_factory=dict)
+    """Named dimensions."""
+    case: tuple[CaseSpec, ...] = ()
+    """The cases; a recorded reference without any takes one per `test_data_set_N`."""
+    outputs: dict[str, OutputSpec] = field(default_factory=dict)
+    """How outputs are compared; one that is not named takes the defaults."""
+    state: StateSpec | None = None
+    """For recurrent models."""
+    placement: dict[str, PlacementSpec] = field(default_factory=dict)
+    """Where nodes must run, by provider."""
+    limits: Limits = field(default_factory=Limits)
+    """Time limits."""
+
+    def variant_names(self) -> tuple[str, ...]:
+        """Return all variants, the candidate itself first."""
+        return (FIRST_VARIANT, *self.variants)
+
+    def source(self, variant: str) -> Candidate:
+        """Return where the file of `variant` comes from."""
+        if variant == FIRST_VARIANT:
+            return self.candidate
+        return self.variants[variant].candidate()
+
+
+def _exactly_one(table: object, keys: tuple[str, ...]) -> None:
+    given = [key for key in keys if getattr(table, key) is not None]
+    if len(given) != 1:
+        wanted = ", ".join(f"'{key}'" for key in keys)
+        msg = f"needs exactly one of {wanted}, got {' and '.join(given) or 'none'}"
+        raise ValueError(msg)
+
+
+def _needs_reason(reason: str) -> None:
+    if not reason.strip():
+        msg = "what loosens a check needs a 'reason'"
+        raise ValueError(msg)

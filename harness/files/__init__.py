@@ -1,0 +1,1 @@
+"""What lies on disk: specs, model files, recorded data, project settings, caches."""

@@ -1,0 +1,246 @@
+"""The models of a folder: `model.toml` read into specs, and model-zoo folders as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.domain.cells import Cell, expand
+from harness.domain.spec import (
+    FIRST_VARIANT,
+    PLAIN_NAME,
+    Candidate,
+    CaseSpec,
+    ModelSpec,
+    ProviderUse,
+    Reference,
+)
+from harness.errors import HarnessError, SpecError, UsageProblem
+from harness.files import toml, zoo
+
+SPEC_FILE = "model.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model whose spec could be read."""
+
+    name: str
+    folder: Path
+    spec: ModelSpec
+
+    @property
+    def spec_file(self) -> Path:
+        """Return the path of the spec; a model-zoo folder may lack one."""
+        return self.folder / SPEC_FILE
+
+    @property
+    def recorded(self) -> Path | None:
+        """Return the folder of recorded data, if the reference is recorded."""
+        recorded = self.spec.reference.recorded
+        return None if recorded is None else self.folder / recorded
+
+    def case(self, name: str) -> CaseSpec:
+        """Return the case of this name; recorded data sets are cases by their folder's name."""
+        return next((case for case in self.spec.case if case.name == name), CaseSpec(name=name))
+
+    def case_names(self) -> tuple[str, ...]:
+        """Return the cases: declared ones, else the recorded data sets."""
+        if self.spec.case or self.recorded is None:
+            return tuple(case.name for case in self.spec.case)
+        return zoo.data_sets(self.recorded)
+
+    def cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
+        """Return this model's cells, on `providers` or on those of its spec."""
+        cases = self.case_names()
+        return tuple(expand(self.name, self.spec, cases=cases, providers=providers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenModel:
+    """A folder whose model could not be read; one item of the run says why."""
+
+    name: str
+    folder: Path
+    problem: HarnessError
+
+    def cells(self, _: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
+        """Return the one cell that carries the problem."""
+        return (Cell(self.name, FIRST_VARIANT),)
+
+
+def load_models(folder: Path) -> dict[str, Model | BrokenModel]:
+    """Return all models of a folder by name; a broken one does not keep the others away.
+
+    Raises:
+        UsageProblem: If the folder does not exist or holds no model.
+    """
+    if not folder.is_dir():
+        msg = f"Models folder '{folder}' does not exist"
+        raise UsageProblem(
+            msg, where=str(folder), expected="a folder with one folder per model",
+            next_step="give --models DIR, or make a model with `onnx-harness model add FILE`",
+        )  # fmt: skip
+    found = {
+        entry.name: load_model(entry)
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and not entry.name.startswith((".", "_"))
+    }
+    if not found:
+        msg = f"Models folder '{folder}' holds no model: nothing would be checked"
+        raise UsageProblem(
+            msg, where=str(folder), expected="folders with a model.toml, or in model-zoo layout",
+            got="no folder", next_step="make one with `onnx-harness model add FILE`",
+        )  # fmt: skip
+    return found
+
+
+def load_model(folder: Path) -> Model | BrokenModel:
+    """Return the model in `folder`, or what is wrong with it."""
+    try:
+        _check_name(folder)
+        spec = _read_spec(folder)
+    except HarnessError as problem:
+        shown = folder.name.encode(errors="backslashreplace").decode()
+        return BrokenModel(name=shown, folder=folder, problem=problem)
+    return Model(name=folder.name, folder=folder, spec=spec)
+
+
+def _check_name(folder: Path) -> None:
+    if PLAIN_NAME.fullmatch(folder.name):
+        return
+    shown = folder.name.encode(errors="backslashreplace").decode()
+    msg = f"Model name '{shown}' is not a plain name"
+    raise SpecError(
+        msg,
+        code="spec.invalid",
+        where=str(folder).encode(errors="backslashreplace").decode(),
+        expected=f"a folder name that matches {PLAIN_NAME.pattern}",
+        next_step="rename the folder",
+    )
+
+
+def _read_spec(folder: Path) -> ModelSpec:
+    path = folder / SPEC_FILE
+    if not path.exists():
+        return _zoo_spec(folder)
+    title = f"Model spec '{folder.name}'"
+    spec = toml.validate(ModelSpec, toml.read(path), path=path, title=title)
+    faults = [*spec_faults(spec)]
+    if spec.reference.recorded is not None and not spec.case:
+        recorded = folder / spec.reference.recorded
+        if not zoo.data_sets(recorded):
+            faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
+    if faults:
+        raise _faulty(title, path, faults)
+    return spec
+
+
+def _zoo_spec(folder: Path) -> ModelSpec:
+    """Return the spec of a folder without one: candidate, recorded reference, cpu."""
+    if not zoo.is_zoo_folder(folder):
+        msg = f"Folder '{folder.name}' is no model"
+        raise SpecError(
+            msg,
+            code="spec.invalid",
+            where=str(folder),
+            expected=f"'{SPEC_FILE}', or '{zoo.MODEL_FILE}' with test_data_set_N folders",
+            got=", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing",
+            next_step="add a spec with `onnx-harness model add FILE`, or remove the folder",
+        )
+    return _ZOO_SPEC
+
+
+_ZOO_SPEC = ModelSpec(
+    schema_version=1,
+    candidate=Candidate(file=zoo.MODEL_FILE),
+    reference=Reference(recorded="."),
+    providers={"cpu": ProviderUse()},
+)
+
+
+def spec_faults(spec: ModelSpec) -> list[str]:
+    """Return contradictions between tables, each with its dotted key."""
+    return [
+        *_name_faults(spec),
+        *_dim_faults(spec),
+        *_state_faults(spec),
+        *_use_faults(spec),
+        *_case_faults(spec),
+    ]
+
+
+def _name_faults(spec: ModelSpec) -> list[str]:
+    named = [("variants", name) for name in spec.variants]
+    named += [("case", case.name) for case in spec.case]
+    faults = [
+        f"'{table}' has the name '{name}', which does not match {PLAIN_NAME.pattern}"
+        for table, name in named
+        if not PLAIN_NAME.fullmatch(name)
+    ]
+    names = [case.name for case in spec.case]
+    faults += [f"'case' has two entries named '{name}'" for name in _repeated(names)]
+    if FIRST_VARIANT in spec.variants:
+        faults.append(f"'variants.{FIRST_VARIANT}' is the candidate itself; choose another name")
+    return faults
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _dim_faults(spec: ModelSpec) -> list[str]:
+    used = {size for port in spec.inputs.values() for size in port.shape if isinstance(size, str)}
+    faults = [f"'dims.{name}' is used by no input" for name in spec.dims if name not in used]
+    faults += [f"'inputs' use the dimension '{name}', which 'dims' lacks" for name in sorted(
+        used - set(spec.dims))]  # fmt: skip
+    for case in spec.case:
+        for name, size in case.dims.items():
+            known = spec.dims.get(name)
+            if known is None:
+                faults.append(f"'case.{case.name}.dims.{name}' is no dimension of 'dims'")
+            elif not known.min <= size <= known.max:
+                faults.append(
+                    f"'case.{case.name}.dims.{name}' = {size} is outside "
+                    f"[{known.min}, {known.max}] (dims.{name})"
+                )
+    return faults
+
+
+def _state_faults(spec: ModelSpec) -> list[str]:
+    if spec.state is None:
+        return []
+    return [
+        f"'state.feedback.{output}' names the input '{name}', which 'inputs' lacks"
+        for output, name in spec.state.feedback.items()
+        if name not in spec.inputs
+    ]
+
+
+def _use_faults(spec: ModelSpec) -> list[str]:
+    faults = [
+        f"'providers.{provider}.variants' names '{variant}', which 'variants' lacks"
+        for provider, use in spec.providers.items()
+        for variant in use.variants
+        if variant not in spec.variant_names()
+    ]
+    if not spec.providers:
+        faults.append("'providers' is empty: no cell could run")
+    return faults
+
+
+def _case_faults(spec: ModelSpec) -> list[str]:
+    if spec.case or spec.reference.recorded is not None:
+        return []
+    return ["'case' is missing: a model without a case has no parity cell"]
+
+
+def _faulty(title: str, path: Path, faults: list[str]) -> SpecError:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return SpecError(
+        f"{title} has {count}: {faults[0]}",
+        code="spec.invalid",
+        where=str(path),
+        got="\n".join(faults),
+        next_step="mend the keys above; `onnx-harness model schema` prints the format",
+    )

@@ -1,0 +1,44 @@
+"""Project settings on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.domain.project import ProjectSettings
+from harness.errors import SpecError
+from harness.files import toml
+
+OWN_FILE = "onnx-harness.toml"
+PYPROJECT = "pyproject.toml"
+TABLE = "onnx-harness"
+
+
+def load_settings(root: Path) -> ProjectSettings:
+    """Return the settings of the project at `root`; defaults if it has none.
+
+    Raises:
+        SpecError: If the file is wrong, or both files hold settings.
+    """
+    own, shared = root / OWN_FILE, _table(root / PYPROJECT)
+    if own.exists() and shared is not None:
+        msg = f"Both '{OWN_FILE}' and '{PYPROJECT}' hold settings"
+        raise SpecError(
+            msg,
+            code="spec.invalid",
+            where=str(root),
+            expected=f"either {OWN_FILE} or [tool.{TABLE}]",
+            next_step="move all settings into one of them",
+        )
+    if own.exists():
+        return toml.validate(ProjectSettings, toml.read(own), path=own, title="Project settings")
+    path = root / PYPROJECT
+    return toml.validate(ProjectSettings, shared or {}, path=path, title="Project settings")
+
+
+def _table(path: Path) -> dict[str, Any] | None:
+    """Return the table of pyproject.toml, None if there is none."""
+    if not path.exists():
+        return None
+    table = toml.read(path).get("tool", {}).get(TABLE)
+    return table if isinstance(table, dict) else None

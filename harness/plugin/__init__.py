@@ -1,0 +1,131 @@
+"""The pytest plugin: options, parametrisation, verdicts as outcomes, the closing table.
+
+This module is imported by every pytest run in its environment, so it loads pytest and the
+standard library only; the rest comes when an option or a suite asks for the harness.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.plugin.state import HarnessState, ItemGate
+
+GROUP = "onnx-harness"
+MARKERS = {
+    "contract": "is the file a valid ONNX model with the interface that its spec promises?",
+    "placement": "do the nodes really run on the provider that was asked for?",
+    "parity": "does the candidate compute what its reference computes?",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; called once by pytest."""
+    group = parser.getgroup(GROUP, "release gate for ONNX models")
+    group.addoption(
+        "--provider",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Execution provider to judge, such as cpu, cuda or cpu@RUNTIME; repeatable. "
+        "Default: each spec's providers that are usable here.",
+    )
+    group.addoption(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="Model to judge, a name or a glob; repeatable. Default: all models.",
+    )
+    group.addoption(
+        "--models",
+        default=None,
+        metavar="DIR",
+        help="Folder of the models. Default: `models` of the settings, else ./models.",
+    )
+    group.addoption(
+        "--provider-option",
+        action="append",
+        default=[],
+        metavar="PROVIDER.KEY=VALUE",
+        help="Provider option for all models, such as cuda.use_tf32=0; repeatable. "
+        "Default: those of settings and specs.",
+    )
+    group.addoption(
+        "--no-skips",
+        action="store_true",
+        help="Turn every 'not judged' into a failure, except what a spec declares not "
+        "applicable. Default: off.",
+    )
+    group.addoption(
+        "--harness-json",
+        default=None,
+        metavar="FILE",
+        help="Write the run record to FILE. Default: none.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register markers; start the harness if an option asks for it."""
+    config.pluginmanager.register(Reports(config), "onnx-harness-reports")
+    for name, asks in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: onnx-harness suite: {asks}")
+    asked = ("provider", "model", "models", "provider_option", "no_skips", "harness_json")
+    if any(config.getoption(name) for name in asked):
+        _activate(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give suites their cells; a suite is a test with one of our markers that takes a cell."""
+    if not {"cell", "gate"} <= set(metafunc.fixturenames):
+        return
+    question = next((name for name in MARKERS if _marked(metafunc, name)), None)
+    if question is not None:
+        _activate(metafunc.config).parametrize(metafunc, question)
+
+
+@pytest.fixture(scope="session")
+def gate(request: pytest.FixtureRequest) -> Iterator[ItemGate]:
+    """Yield the judge of all items: `gate.require(QUESTION, cell)`; ends its workers afterwards."""
+    from harness.plugin.state import ItemGate  # noqa: PLC0415 - loaded by now
+
+    state = _activate(request.config)
+    yield ItemGate(state, request)
+    state.close()
+
+
+class Reports:
+    """Collects what items left on their reports, on whichever process shows the summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._found: list[dict[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the record of an item, also one that came from an xdist worker."""
+        record = getattr(report, "onnx_harness", None)
+        if record is not None:
+            self._found.append(record)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the closing table and write the run record."""
+        if not self._found:
+            return
+        width = self._config.get_terminal_writer().fullwidth
+        for line in _activate(self._config).finish(self._found, width=width):
+            terminalreporter.write_line(line)
+
+
+def _marked(metafunc: pytest.Metafunc, name: str) -> bool:
+    return metafunc.definition.get_closest_marker(name) is not None
+
+
+def _activate(config: pytest.Config) -> HarnessState:
+    """Return the state of this run, loading the harness the first time."""
+    from harness.plugin import state  # noqa: PLC0415 - most pytest runs never need it
+
+    return state.activate(config)

@@ -1,0 +1,332 @@
+"""The harness inside one pytest run: options read once, items made, outcomes turned into pytest's.
+
+Registered as a second plugin once an option or a suite asks for the harness, so that its hooks
+cost nothing in a run that has no use for them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.domain.cells import ANY, Cell, parts
+from harness.domain.providers import did_you_mean, find
+from harness.domain.questions import QUESTIONS, Question
+from harness.domain.verdict import Judgement, Verdict
+from harness.errors import HarnessError, UsageProblem
+from harness.files import places
+from harness.files.models import BrokenModel, Model, load_models
+from harness.files.project import load_settings
+from harness.pipeline import Gate, Selection
+from harness.plugin.progress import Progress
+from harness.reports.lines import judgement_lines
+from harness.reports.summary import summary_lines
+from harness.results.record import ItemRecord, RunRecord, write_record
+from harness.runtimes.launchers import LocalLauncher
+from harness.runtimes.registry import Runtimes
+
+STATE = pytest.StashKey["HarnessState"]()
+#: Attribute of a test report that carries the item's record, also from xdist workers.
+REPORT_ATTRIBUTE = "onnx_harness"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessOptions:
+    """The command line, read once."""
+
+    models: Path
+    model_globs: tuple[str, ...]
+    providers: tuple[str, ...]
+    provider_options: dict[str, dict[str, str]]
+    skips_allowed: bool
+    record: Path | None
+
+
+def activate(config: pytest.Config) -> HarnessState:
+    """Return the state of this run, made on the first call.
+
+    Raises:
+        pytest.UsageError: If the command line or the project's settings are wrong.
+    """
+    state = config.stash.get(STATE, None)
+    if state is None:
+        try:
+            state = HarnessState(config)
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        config.stash[STATE] = state
+        config.pluginmanager.register(state, "onnx-harness-state")
+    return state
+
+
+class HarnessState:
+    """Hooks and data of an active harness."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        root = config.rootpath
+        settings = load_settings(root)
+        self.options = _options(config, root, settings.models)
+        self._launcher = LocalLauncher()
+        self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
+        for name in self.options.providers:
+            find(name, self._runtimes.providers)
+        loaded = load_models(self.options.models)
+        self.models = _chosen(loaded, self.options.model_globs)
+        self.providers = self.options.providers or None
+        self._judgements: dict[tuple[str, str], Judgement] = {}
+        self._progress = Progress(config)
+        self._gate: Gate | None = None
+        self._made = 0
+
+    # making items
+
+    def parametrize(self, metafunc: pytest.Metafunc, question: str) -> None:
+        """Parametrise a suite with the parts of cells that its question is about."""
+        depth = QUESTIONS[question].depth
+        found = [
+            part
+            for model in self.models.values()
+            if isinstance(model, Model) or question == "contract"
+            for part in parts(model.cells(self._providers()), depth)
+        ]
+        self._made += len(found)
+        if not found:
+            msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
+            raise pytest.UsageError(msg)
+        metafunc.parametrize("cell", found, ids=list(map(str, found)))
+
+    def _providers(self) -> tuple[str, ...] | None:
+        """Return the providers asked for, else the declared ones that are usable here."""
+        if self.providers is None:
+            self.providers = tuple(self._usable_providers())
+            if not self.providers:
+                msg = "No provider of the specs is usable here: nothing would be checked"
+                raise pytest.UsageError(
+                    f"{msg}\n  next:     `onnx-harness doctor` tells what is missing"
+                )
+        return self.providers
+
+    def _usable_providers(self) -> Iterator[str]:
+        declared = dict.fromkeys(
+            name
+            for model in self.models.values()
+            if isinstance(model, Model)
+            for name in model.spec.providers
+        )
+        for name in declared or {"cpu": None}:
+            try:
+                self._runtimes.resolve(name)
+            except HarnessError:
+                continue
+            yield name
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put items of one session together; refuse a selection that leaves a named model out."""
+        self._refuse_unchecked(items)
+        ours = [index for index, item in enumerate(items) if _cell(item) is not None]
+        by_session = sorted((items[index] for index in ours), key=_session_key)
+        for index, item in zip(ours, by_session, strict=True):
+            items[index] = item
+
+    def _refuse_unchecked(self, items: list[pytest.Item]) -> None:
+        left = {cell.model for item in items if (cell := _cell(item)) is not None}
+        if not self._made or self._config.option.collectonly:
+            return
+        if not left:
+            msg = (
+                f"Nothing would be checked: the selection leaves no item of {_where(self.options)}"
+            )
+            raise pytest.UsageError(f"{msg}\n  next:     change -k, -m or --model")
+        if self.options.model_globs and (lost := sorted(set(self.models) - left)):
+            msg = f"The selection leaves no item of model '{lost[0]}', which --model names"
+            raise pytest.UsageError(f"{msg}\n  next:     change -k or -m, or drop it from --model")
+
+    # judging
+
+    def require(self, question: Question, cell: Cell, nodeid: str) -> None:
+        """Judge one item; return on PASS, raise pytest's outcome for every other verdict."""
+        judgement = self._judge_of_run().check(question, cell)
+        self._judgements[question.name, str(cell)] = judgement
+        if judgement.verdict is Verdict.PASS:
+            return
+        text = "\n".join(judgement_lines(judgement, reproduce=self._command(nodeid)))
+        if judgement.verdict is Verdict.SKIP:
+            pytest.skip(text.splitlines()[0])
+        pytest.fail(text, pytrace=False)
+
+    def close(self) -> None:
+        """End all workers."""
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+        self._launcher.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the judgement to the report, and show an ERROR verdict as pytest's error."""
+        report = yield
+        cell, question = _cell(item), _question(item)
+        judgement = self._judgements.pop((question, str(cell)), None)
+        if call.when != "call" or judgement is None or cell is None:
+            return report
+        record = ItemRecord.of(question, str(cell), judgement, duration_s=call.duration)
+        setattr(report, REPORT_ATTRIBUTE, record.as_json())
+        report.user_properties.extend(_properties(record))
+        if judgement.verdict is Verdict.ERROR:
+            report.when = "setup"  # what pytest calls an error is a failure outside the call
+        return report
+
+    # reporting
+
+    def finish(self, found: Sequence[Mapping[str, Any]], *, width: int) -> Iterator[str]:
+        """Write the run record if one is asked for, and yield the closing table."""
+        records = [ItemRecord.from_json(plain) for plain in found]
+        if self.options.record is not None:
+            asked = {
+                "models": list(self.options.model_globs),
+                "providers": list(self.options.providers),
+                "skips_allowed": self.options.skips_allowed,
+            }
+            record = RunRecord.of(self.models.values(), records, asked=asked)
+            write_record(self.options.record, record)
+        yield from summary_lines(records, width=width)
+        if self.options.record is not None:
+            yield f"run record: {self.options.record}"
+
+    def _judge_of_run(self) -> Gate:
+        if self._gate is None:
+            selection = Selection(
+                models=self.models,
+                provider_options=self.options.provider_options,
+                skips_allowed=self.options.skips_allowed,
+            )
+            self._gate = Gate(
+                selection,
+                runtimes=self._runtimes,
+                launcher=self._launcher,
+                cache=places.cache_folder(),
+                say=self._progress.say,
+            )
+        return self._gate
+
+    def _command(self, nodeid: str) -> str:
+        """Return the command that runs one item again."""
+        file, _, test = nodeid.partition("::")
+        inside = (self._config.rootpath / file).is_file() and not file.startswith("..")
+        what = f"'{nodeid}'" if inside else f"--pyargs harness.suites -k '{test}'"
+        cell_providers = [name for name in self.options.providers if f"/{name}" in nodeid]
+        options = [f"--provider {name}" for name in cell_providers]
+        if self._config.getoption("models"):
+            options.append(f"--models {self._config.getoption('models')}")
+        return " ".join(["pytest", what, *options])
+
+
+class ItemGate:
+    """What the fixture `gate` gives to a suite."""
+
+    def __init__(self, state: HarnessState, request: pytest.FixtureRequest) -> None:
+        self._state = state
+        self._session = request.session
+
+    def require(self, question: Question, cell: Cell) -> None:
+        """Judge one item; return on PASS, raise pytest's outcome for every other verdict."""
+        current = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        self._state.require(question, cell, current)
+
+
+def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
+    given = config.getoption("models")
+    record = config.getoption("harness_json")
+    return HarnessOptions(
+        models=Path(config.invocation_params.dir, given) if given else root / models,
+        model_globs=tuple(config.getoption("model")),
+        providers=tuple(dict.fromkeys(config.getoption("provider"))),
+        provider_options=_provider_options(config.getoption("provider_option")),
+        skips_allowed=not config.getoption("no_skips"),
+        record=Path(config.invocation_params.dir, record) if record else None,
+    )
+
+
+def _provider_options(given: Sequence[str]) -> dict[str, dict[str, str]]:
+    options: dict[str, dict[str, str]] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        provider, dot, name = key.partition(".")
+        if not (equals and dot and provider and name):
+            msg = f"Provider option '{text}' is not of the form PROVIDER.KEY=VALUE"
+            raise UsageProblem(
+                msg, where="--provider-option", expected="for example cuda.use_tf32=0"
+            )
+        options.setdefault(provider, {})[name] = value
+    return options
+
+
+def _chosen(
+    models: Mapping[str, Model | BrokenModel], globs: Sequence[str]
+) -> dict[str, Model | BrokenModel]:
+    """Return the models that `--model` names; each glob must name at least one."""
+    if not globs:
+        return dict(models)
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in models):
+            msg = f"Unknown model '{glob}'"
+            raise UsageProblem(
+                msg,
+                where="--model",
+                expected=f"one of {', '.join(models)}",
+                next_step=did_you_mean(glob, models),
+            )
+    return {
+        name: model
+        for name, model in models.items()
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    }
+
+
+def _where(options: HarnessOptions) -> str:
+    named = ", ".join(options.model_globs) or "any model"
+    providers = ", ".join(options.providers) or "any provider"
+    return f"{named} on {providers} in '{options.models}'"
+
+
+def _cell(item: pytest.Item) -> Cell | None:
+    """Return the cell of one of our items, None for any other test."""
+    callspec = getattr(item, "callspec", None)
+    cell = callspec.params.get("cell") if callspec is not None else None
+    return cell if isinstance(cell, Cell) else None
+
+
+def _question(item: pytest.Item) -> str:
+    return next((name for name in QUESTIONS if item.get_closest_marker(name)), "")
+
+
+def _session_key(item: pytest.Item) -> tuple[str, str, int, str]:
+    """Sort by session, then from the file outwards: contract, placement, parity."""
+    cell = _cell(item)
+    if cell is None:
+        msg = f"{item.nodeid} has no cell"
+        raise TypeError(msg)
+    order = list(QUESTIONS).index(_question(item))
+    provider = "" if cell.provider == ANY else cell.provider
+    return cell.model, cell.variant, order if not provider else len(QUESTIONS), provider
+
+
+def _properties(record: ItemRecord) -> Iterator[tuple[str, str]]:
+    """Yield what JUnit XML carries as properties of the test case."""
+    yield "harness.verdict", record.verdict
+    for finding in record.findings:
+        yield "harness.finding", finding["code"]
+    for name, number in record.counts.items():
+        yield f"harness.receipt.{name}", str(number)
+    for name, fact in record.facts.items():
+        yield f"harness.receipt.{name}", fact

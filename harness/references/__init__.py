@@ -1,0 +1,1 @@
+"""Trusted runs: eager PyTorch, TorchScript, scikit-learn, the ONNX evaluator, recorded outputs."""

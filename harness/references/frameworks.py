@@ -1,0 +1,246 @@
+"""How each kind of reference is built, called and exported, inside its worker.
+
+torch, scikit-learn and onnx are imported in the functions that need them: a worker holds one
+kind, and the others may not be installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.domain.values import Array, Value, Values
+
+#: Takes feeds and the candidate's outputs (name, type, shape), returns named outputs.
+Runner = Callable[[Values, Sequence[Any]], list[tuple[str, Value]]]
+
+#: What torch writes into each exported node, with absolute paths inside.
+_TRACE_KEY = "pkg.torch.onnx.stack_trace"
+#: Above this, weights go into a file of their own (protobuf ends at 2 GiB).
+_EXTERNAL_BYTES = 1_500_000_000
+
+
+def build(kind: str, loaded: Any) -> Any:
+    """Return the reference object from what its entry gave.
+
+    Raises:
+        TypeError: If the entry gave something else than its kind promises.
+    """
+    match kind:
+        case "torch" | "torchscript":
+            return _build_torch(loaded)
+        case "sklearn":
+            if not hasattr(loaded, "predict") and not hasattr(loaded, "transform"):
+                msg = f"expected a fitted estimator, got {type(loaded).__name__}"
+                raise TypeError(msg)
+            return loaded
+        case "onnx":
+            from onnx.reference import ReferenceEvaluator
+
+            return ReferenceEvaluator(os.fspath(loaded))
+        case _:
+            msg = f"unknown kind of reference '{kind}'"
+            raise ValueError(msg)
+
+
+def runner(kind: str, built: Any, methods: Mapping[str, str]) -> Runner:
+    """Return the function that runs the reference; `methods` are read for scikit-learn."""
+    if kind == "sklearn":
+        return lambda feeds, outputs: _run_sklearn(built, feeds, outputs, methods)
+    if kind == "onnx":
+        return lambda feeds, _: _run_evaluator(built, feeds)
+    return lambda feeds, outputs: _run_torch(built, feeds, [name for name, _, _ in outputs])
+
+
+def export(kind: str, built: Any, feeds: Values, request: Mapping[str, Any]) -> None:
+    """Write the model exported from `built` to `request["target"]`."""
+    if kind == "sklearn":
+        _export_sklearn(built, request)
+    elif kind == "torch":
+        _export_torch(built, feeds, request)
+    else:
+        msg = f"a '{kind}' reference cannot be exported; give the candidate as a file"
+        raise ValueError(msg)
+
+
+def _build_torch(loaded: Any) -> Any:
+    import torch
+
+    torch.set_num_threads(1)  # the same sums on every machine
+    if isinstance(loaded, Path):
+        loaded = torch.jit.load(os.fspath(loaded), map_location="cpu")
+    if not isinstance(loaded, torch.nn.Module):
+        msg = f"expected a torch.nn.Module, got {type(loaded).__name__}"
+        raise TypeError(msg)
+    return loaded.eval()
+
+
+def _run_torch(module: Any, feeds: Values, names: Sequence[str]) -> list[tuple[str, Value]]:
+    import torch
+
+    with torch.inference_mode():
+        result = module(*[_to_torch(value) for value in feeds.values()])
+    return [(name, _from_torch(value)) for name, value in _named(result, names)]
+
+
+def _named(result: Any, names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Pair a module's result with output names: dicts by key, tuples by position."""
+    if isinstance(result, Mapping):
+        return [(str(name), value) for name, value in result.items()]
+    results = list(result) if isinstance(result, tuple | list) else [result]
+    if len(results) != len(names):
+        msg = f"the reference returned {len(results)} outputs, the model has {len(names)}: "
+        raise ValueError(msg + ", ".join(names))
+    return list(zip(names, results, strict=True))
+
+
+def _to_torch(value: Value) -> Any:
+    import torch
+
+    if not isinstance(value, np.ndarray):
+        msg = f"a torch reference takes tensors only, got {type(value).__name__}"
+        raise TypeError(msg)
+    if value.dtype.name == "bfloat16":
+        return torch.from_numpy(value.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(value.copy())
+
+
+def _from_torch(value: Any) -> Value:
+    import torch
+
+    if value is None:
+        return None
+    if isinstance(value, tuple | list):
+        return tuple(_from_torch(item) for item in value)
+    if not isinstance(value, torch.Tensor):
+        msg = f"the reference returned {type(value).__name__} instead of a tensor"
+        raise TypeError(msg)
+    value = value.detach().cpu().contiguous()
+    if value.dtype is torch.bfloat16:
+        import ml_dtypes
+
+        return np.asarray(value.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+    return np.asarray(value.numpy())
+
+
+def _run_sklearn(
+    estimator: Any, feeds: Values, outputs: Sequence[Any], methods: Mapping[str, str]
+) -> list[tuple[str, Value]]:
+    (rows,) = feeds.values()
+    return [
+        (name, _estimator_output(estimator, methods[name], rows, kind, shape))
+        for name, kind, shape in outputs
+    ]
+
+
+def _estimator_output(
+    estimator: Any, method: str, rows: Any, kind: str, shape: Sequence[Any] | None
+) -> Value:
+    result = np.asarray(getattr(estimator, method)(rows))
+    if kind.startswith("seq(map("):
+        classes = estimator.classes_.tolist()
+        return tuple(
+            {key: np.asarray(share) for key, share in zip(classes, row, strict=True)}
+            for row in result
+        )
+    if shape is not None and len(shape) == result.ndim + 1 and shape[-1] == 1:
+        return result[:, None]  # skl2onnx gives regressions a second axis of size 1
+    return result.astype(object) if result.dtype.kind in "US" else result
+
+
+def _run_evaluator(evaluator: Any, feeds: Values) -> list[tuple[str, Value]]:
+    results = evaluator.run(None, {name: _plain(value) for name, value in feeds.items()})
+    names = evaluator.output_names
+    return [(name, _typed(value)) for name, value in zip(names, results, strict=True)]
+
+
+def _plain(value: Value) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _typed(value: Any) -> Value:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return tuple(_typed(item) for item in value)
+    array: Array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind in "US" else array
+
+
+def _export_torch(module: Any, feeds: Values, request: Mapping[str, Any]) -> None:
+    """Export with the dynamo exporter; named dimensions stay free."""
+    import torch
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        program = torch.onnx.export(
+            module,
+            tuple(_to_torch(value) for value in feeds.values()),
+            dynamo=True,
+            verbose=False,
+            input_names=list(feeds),
+            output_names=request["output_names"] or None,
+            opset_version=request["opset"],
+            dynamic_shapes=_dynamic_shapes(request["shapes"]),
+        )
+    _make_portable(program.model, Path(request["folder"]))
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    program.save(request["target"], external_data=size > _EXTERNAL_BYTES)
+
+
+def _dynamic_shapes(shapes: Sequence[Sequence[int | str]]) -> tuple[dict[int, str], ...]:
+    return tuple(
+        {axis: size for axis, size in enumerate(shape) if isinstance(size, str)} for shape in shapes
+    )
+
+
+def _make_portable(model: Any, folder: Path) -> None:
+    """Rewrite absolute paths, so that the same source gives the same bytes in any folder."""
+    import torch
+
+    site = Path(torch.__file__).resolve().parents[1]
+    prefixes = (
+        f"{folder.resolve()}/",
+        f"{folder}/",
+        f"{site}/",
+        f"{Path(torch.__file__).parents[1]}/",
+    )
+    for node in model.graph.all_nodes():
+        trace = node.metadata_props.get(_TRACE_KEY)
+        if trace:
+            for prefix in prefixes:
+                trace = trace.replace(prefix, "")
+            node.metadata_props[_TRACE_KEY] = trace
+
+
+def _export_sklearn(estimator: Any, request: Mapping[str, Any]) -> None:
+    import skl2onnx
+    from skl2onnx.common import data_types
+
+    kinds = {
+        "float32": data_types.FloatTensorType,
+        "float64": data_types.DoubleTensorType,
+        "int64": data_types.Int64TensorType,
+        "int32": data_types.Int32TensorType,
+        "string": data_types.StringTensorType,
+        "bool": data_types.BooleanTensorType,
+    }
+    initial = [
+        (name, kinds[dtype]([None if isinstance(size, str) else size for size in shape]))
+        for name, dtype, shape in request["ports"]
+    ]
+    model = skl2onnx.to_onnx(
+        estimator,
+        initial_types=initial,
+        target_opset={"": request["opset"], "ai.onnx.ml": request["ml_opset"]},
+        options={id(estimator): request["options"]} if request["options"] else None,
+    )
+    Path(request["target"]).write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,260 @@
+"""References of models: computed in a worker once, kept under everything they depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.domain.encoding import decode_all, encode_all
+from harness.domain.inputs import hash_values
+from harness.domain.model_facts import ModelFacts
+from harness.domain.session import Port
+from harness.domain.spec import ModelSpec
+from harness.domain.values import Values
+from harness.errors import HarnessError, ModelFileError, RunFailed, WorkerDied
+from harness.files import packages, zoo
+from harness.files.cache import ValueCache, hash_file, key_of
+from harness.files.models import Model
+from harness.runtimes.launchers import Launcher, Program
+
+#: Raised when the way references are run changes, so that old cache entries are not found.
+REVISION = "1"
+#: Kind of reference -> distributions that it needs, and modules its fork server loads once.
+FRAMEWORKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "torch": (("torch",), ("numpy", "torch")),
+    "torchscript": (("torch",), ("numpy", "torch")),
+    "sklearn": (("scikit-learn",), ("numpy", "sklearn")),
+    "onnx": (("onnx",), ("numpy", "onnx.reference")),
+}
+
+Runner = Callable[[Values], Values]
+
+
+def run_steps(run: Runner, steps: Sequence[Values], spec: ModelSpec) -> tuple[Values, ...]:
+    """Run a model step by step, feeding its state outputs back into its state inputs.
+
+    Reference and candidate each go their own way: a state that drifts shows in the outputs.
+
+    Args:
+        run: Runs the model once.
+        steps: Inputs of each step; only the first holds the states.
+        spec: Tells the order of inputs and what is fed back.
+    """
+    outputs: list[Values] = []
+    states: dict[str, Any] = {}
+    for feeds in steps:
+        known = {**feeds, **states}
+        ordered = {name: known[name] for name in spec.inputs} if spec.inputs else known
+        result = run(ordered)
+        outputs.append(result)
+        if spec.state is not None:
+            states = {to: result[back] for back, to in spec.state.feedback.items()}
+    return tuple(outputs)
+
+
+def source_key(model: Model) -> tuple[str, ...]:
+    """Return what a live reference depends on, apart from its inputs.
+
+    Raises:
+        ModelFileError: If a declared file is missing.
+        EnvironmentProblem: If a package is missing.
+    """
+    reference = model.spec.reference
+    needed, _ = FRAMEWORKS[reference.kind]
+    versions = packages.versions([*needed, *model.spec.requires])
+    files = [f"{name}={_hash(model.folder / name)}" for name in _declared(model)]
+    return (
+        REVISION,
+        reference.kind,
+        str(_entry(model)),
+        json.dumps(versions, sort_keys=True),
+        json.dumps(reference.methods, sort_keys=True),
+        *files,
+    )
+
+
+class LiveReference:
+    """A reference that runs in a worker of its own."""
+
+    def __init__(self, launcher: Launcher, python: str, model: Model) -> None:
+        self._limit_s = model.spec.limits.reference_s
+        self._model = model
+        _, preload = FRAMEWORKS[model.spec.reference.kind]
+        program = Program(name="harness.references.program", preload=preload, needs_harness=True)
+        self._worker = launcher.launch(python, program, fork=True)
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the worker still answers."""
+        return self._worker.alive
+
+    def run(self, feeds: Values, outputs: Sequence[Port]) -> Values:
+        """Return the reference's outputs by name; `outputs` are those of the candidate."""
+        described, buffers = encode_all(feeds)
+        ports = [[port.name, port.type, port.shape] for port in outputs]
+        fields = {"feeds": described, "outputs": ports}
+        reply, data = self._request("run", fields, buffers, "running the reference")
+        return decode_all(reply["outputs"], data)
+
+    def export(self, feeds: Values, fields: dict[str, Any]) -> None:
+        """Write the exported model to `fields["target"]`."""
+        described, buffers = encode_all(feeds)
+        request = {"feeds": described, "kind": self._model.spec.reference.kind, **fields}
+        self._request(
+            "export", {"folder": str(self._model.folder), **request}, buffers, "exporting"
+        )
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def _build(self) -> None:
+        reference = self._model.spec.reference
+        fields = {
+            "kind": reference.kind,
+            "folder": str(self._model.folder),
+            "entry": str(_entry(self._model)),
+            "methods": reference.methods,
+        }
+        self._request("build", fields, [], "building the reference")
+
+    def _request(
+        self, op: str, fields: dict[str, Any], buffers: list[Any], doing: str
+    ) -> tuple[dict[str, Any], list[memoryview]]:
+        declared = [str((self._model.folder / name).resolve()) for name in _declared(self._model)]
+        request = {**fields, "declared": declared}
+        try:
+            reply, data = self._worker.request(
+                op, request, buffers, limit_s=self._limit_s, doing=f"{doing} of {self._model.name}"
+            )
+        except (RunFailed, WorkerDied) as error:
+            raise _as_reference_error(error, self._model, op) from None
+        if reply["undeclared"]:
+            raise _undeclared(self._model, reply["undeclared"])
+        return reply, data
+
+
+class References:
+    """All references of a run."""
+
+    def __init__(self, launcher: Launcher, python: str, cache: Path) -> None:
+        self._launcher = launcher
+        self._python = python
+        self._cache = ValueCache(cache)
+        self._live: tuple[str, LiveReference] | None = None
+
+    def outputs(
+        self, model: Model, case: str, steps: Sequence[Values], facts: ModelFacts
+    ) -> tuple[tuple[Values, ...], str]:
+        """Return the outputs of every step, and where they came from.
+
+        The second part is `recorded`, `cached` or `live`, for the receipt.
+
+        Raises:
+            HarnessError: If the reference is missing, broken, too slow, or undeclared.
+        """
+        if model.recorded is not None:
+            return (read_recorded(model, case, "output", facts.outputs),), "recorded"
+        key = key_of(*source_key(model), *map(hash_values, steps), *_ports(model, facts))
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached, "cached"
+        live = self.live(model)
+        outputs = run_steps(lambda feeds: live.run(feeds, facts.outputs), steps, model.spec)
+        self._cache.put(key, outputs)
+        return outputs, "live"
+
+    def live(self, model: Model) -> LiveReference:
+        """Return the model's worker; one reference is kept at a time."""
+        if self._live is not None:
+            name, reference = self._live
+            if name == model.name and reference.alive:
+                return reference
+            reference.close()
+        reference = LiveReference(self._launcher, self._python, model)
+        self._live = (model.name, reference)
+        return reference
+
+    def close(self) -> None:
+        """End the worker that is kept."""
+        if self._live is not None:
+            self._live[1].close()
+            self._live = None
+
+
+def read_recorded(model: Model, case: str, side: str, ports: Sequence[Port]) -> Values:
+    """Return the recorded inputs or outputs of one data set."""
+    if model.recorded is None:
+        msg = f"'{model.name}' has no recorded reference"
+        raise ValueError(msg)
+    folder = model.recorded / case
+    if not folder.is_dir():
+        msg = f"Recorded data set '{case}' does not exist"
+        raise ModelFileError(
+            msg, code="reference.recorded", where=str(folder),
+            expected=f"one of {', '.join(zoo.data_sets(model.recorded)) or 'test_data_set_N'}",
+            next_step="a case of a recorded reference has the name of its folder",
+        )  # fmt: skip
+    names, types = [port.name for port in ports], [port.type for port in ports]
+    return zoo.read_set(folder, side, names=names, types=types)
+
+
+def _ports(model: Model, facts: ModelFacts) -> tuple[str, ...]:
+    """Return what the naming of outputs depends on; the evaluator depends on the model too."""
+    ports = [f"{port.name}:{port.type}:{port.shape}" for port in facts.outputs]
+    return (*ports, facts.hash) if model.spec.reference.kind == "onnx" else tuple(ports)
+
+
+def _entry(model: Model) -> str | Path:
+    reference = model.spec.reference
+    value = getattr(reference, reference.kind)
+    if value is True:  # onnx = true: the candidate itself
+        return str(model.spec.candidate.file)
+    return str(value)
+
+
+def _declared(model: Model) -> list[str]:
+    """Return the files of the reference, relative to the model's folder."""
+    return [str(_entry(model)).partition(":")[0], *model.spec.reference.depends]
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        msg = f"File of the reference cannot be read: {error.strerror}"
+        raise ModelFileError(
+            msg, code="reference.failed", where=str(path),
+            next_step="restore it, or correct reference.depends",
+        ) from None  # fmt: skip
+
+
+def _undeclared(model: Model, files: list[str]) -> HarnessError:
+    return RunFailed(
+        f"Reference of '{model.name}' read files that its spec does not declare",
+        code="reference.undeclared-file",
+        where=str(model.spec_file),
+        expected="every file that the reference reads in reference.depends",
+        got="\n".join(files[:8]),
+        next_step="add them to reference.depends: the cache must notice when they change",
+    )
+
+
+def _as_reference_error(error: HarnessError, model: Model, op: str) -> HarnessError:
+    codes = {"worker.timeout": "reference.timeout", "worker.signal": "reference.signal"}
+    failed = "export.failed" if op == "export" else "reference.failed"
+    return type(error)(
+        error.what,
+        code=codes.get(error.code, failed),
+        where=f"{model.folder / _declared(model)[0]}",
+        expected=error.expected,
+        got=error.got,
+        next_step=error.next_step or "run the reference alone to see it fail",
+    )

@@ -1,0 +1,1 @@
+"""Verdicts as text: failure messages, the closing table, records shown again."""

@@ -1,0 +1,1 @@
+"""Run records: what a run declared, selected and judged."""

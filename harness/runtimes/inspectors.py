@@ -1,0 +1,78 @@
+"""The inspection worker as the harness uses it: one process for many files, renewed if it dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.domain.model_facts import ModelFacts
+from harness.domain.session import Port
+from harness.errors import WorkerDied
+from harness.runtimes.launchers import INSPECTION, Launcher
+from harness.runtimes.workers import Worker
+
+
+class Inspector:
+    """Inspects model files away from this process."""
+
+    def __init__(self, launcher: Launcher, python: str) -> None:
+        self._launcher = launcher
+        self._python = python
+        self._worker: Worker | None = None
+
+    def inspect(self, path: Path, *, limit_s: float) -> ModelFacts:
+        """Return what is known of a model file without running it; faults are part of it."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = self._launcher.launch(self._python, INSPECTION, fork=True)
+        doing = f"inspecting {path.name}"
+        try:
+            reply, _ = self._worker.request(
+                "inspect", {"model": str(path)}, [], limit_s=limit_s, doing=doing
+            )
+        except WorkerDied as error:
+            return _unreadable("model.unreadable", f"{error.what}\n{error.got}")
+        if "unreadable" in reply:
+            return _unreadable(*reply["unreadable"])
+        return _facts(reply)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+
+
+def _unreadable(code: str, message: str) -> ModelFacts:
+    return ModelFacts(
+        hash="",
+        size_bytes=0,
+        ir_version=0,
+        opsets={},
+        producer="",
+        nodes=0,
+        parameters=0,
+        inputs=(),
+        outputs=(),
+        faults=((code, message),),
+    )
+
+
+def _facts(reply: dict[str, Any]) -> ModelFacts:
+    ports = {
+        side: tuple(
+            Port(name=name, type=kind, shape=None if shape is None else tuple(shape))
+            for name, kind, shape in reply[side]
+        )
+        for side in ("inputs", "outputs")
+    }
+    return ModelFacts(
+        hash=reply["hash"],
+        size_bytes=reply["size_bytes"],
+        ir_version=reply["ir_version"],
+        opsets=reply["opsets"],
+        producer=reply["producer"],
+        nodes=reply["nodes"],
+        parameters=reply["parameters"],
+        inputs=ports["inputs"],
+        outputs=ports["outputs"],
+        faults=tuple((code, message) for code, message in reply["faults"]),
+    )

@@ -1,0 +1,217 @@
+"""Where workers run: this machine's launcher, one fork server per interpreter and program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import harness
+from harness.errors import EnvironmentProblem
+from harness.runtimes.worker.wire import Channel, WireClosed, WireTimeout
+from harness.runtimes.workers import LOG_BYTES, Worker
+
+WORKER_FOLDER = Path(__file__).parent / "worker"
+#: Importing numpy and ONNX Runtime takes 0.3 s here; a cold disk may need far longer.
+START_S = 120.0
+
+#: Set before a worker's first import. ONNX Runtime starts a telemetry thread unless told not to,
+#: which kills forked children; OpenBLAS starts one thread per core when numpy is imported.
+#: Hash randomisation is off so that a reference built twice is built the same way.
+WORKER_ENVIRONMENT = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What a worker runs."""
+
+    name: str
+    """Module with `HANDLERS`; a leading dot means the stand-alone worker package."""
+    preload: tuple[str, ...] = ()
+    """Modules that the fork server imports once."""
+    needs_harness: bool = False
+    """Whether it imports the harness, and so runs in the harness's own interpreter."""
+
+
+INFERENCE = Program(name=".session", preload=("numpy", "onnxruntime"))
+INSPECTION = Program(
+    name="harness.runtimes.inspection", preload=("numpy", "onnx"), needs_harness=True
+)
+
+
+class Launcher(Protocol):
+    """Starts workers somewhere."""
+
+    def launch(self, python: str, program: Program, *, fork: bool) -> Worker:
+        """Return a new worker of `program` in the interpreter `python`."""
+
+    def close(self) -> None:
+        """End everything that was started."""
+
+
+class LocalLauncher:
+    """Starts workers on this machine; nothing outlives it."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {**(os.environ if environment is None else environment)}
+        self._environment.update(WORKER_ENVIRONMENT)
+        self._servers: dict[tuple[str, Program], Server] = {}
+
+    def launch(self, python: str, program: Program, *, fork: bool) -> Worker:
+        """Return a new worker, forked where that is asked for and safe, else spawned.
+
+        Raises:
+            EnvironmentProblem: If the interpreter or its packages are missing or broken.
+        """
+        server = self._servers.get((python, program))
+        if server is None or not server.alive:
+            server = Server(python, program, self._environment, preload=fork)
+            self._servers[python, program] = server
+        return server.make_worker(fork=fork and server.can_fork)
+
+    def close(self) -> None:
+        """End all servers, and with them their workers."""
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+
+    def __enter__(self) -> LocalLauncher:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _log_file() -> int:
+    """Return the descriptor of a file without a name, for a worker's standard streams."""
+    fd, name = tempfile.mkstemp(prefix="onnx-harness-log-")
+    Path(name).unlink()
+    return fd
+
+
+class Server:
+    """The process that makes the workers of one interpreter and program."""
+
+    def __init__(
+        self, python: str, program: Program, environment: Mapping[str, str], *, preload: bool
+    ) -> None:
+        self._python = python
+        self._program = program
+        self._log_fd = _log_file()
+        self._process, self._control = self._start(environment, preload)
+        self.can_fork = self._wait_until_ready() == 1 and preload
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the process still runs."""
+        return self._process.poll() is None
+
+    def make_worker(self, *, fork: bool) -> Worker:
+        """Return a new worker process."""
+        method = "fork" if fork else "spawn"
+        ours, theirs = socket.socketpair()
+        status_read, status_write = os.pipe()
+        log_fd = _log_file()
+        try:
+            fds = (theirs.fileno(), log_fd, status_write)
+            self._control.send({"method": method}, fds=fds, timeout_s=START_S)
+            answer, _, _ = self._control.receive(timeout_s=START_S)
+        except (WireClosed, WireTimeout) as error:
+            answer = {"error": f"the process that makes workers ended: {error}"}
+        finally:
+            theirs.close()
+            os.close(status_write)
+        if "pid" not in answer:
+            ours.close()
+            os.close(status_read)
+            os.close(log_fd)
+            raise self._broken(f"No worker could be made: {answer['error']}")
+        return Worker(
+            pid=answer["pid"],
+            channel=Channel(ours),
+            log_fd=log_fd,
+            status_fd=status_read,
+            method=method,
+        )
+
+    def close(self) -> None:
+        """End the process; its children die with it."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._log_fd)
+
+    def _start(
+        self, environment: Mapping[str, str], preload: bool
+    ) -> tuple[subprocess.Popen[bytes], Channel]:
+        ours, theirs = socket.socketpair()
+        command = [*self._command(preload), "--control-fd", str(theirs.fileno())]
+        try:
+            process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log_fd,
+                stderr=self._log_fd,
+                env=dict(environment),
+                start_new_session=True,  # Ctrl-C goes to pytest alone, which then ends workers
+            )
+        except OSError as error:
+            ours.close()
+            msg = f"Interpreter '{self._python}' cannot be started: {error.strerror}"
+            raise EnvironmentProblem(
+                msg,
+                code="runtime.broken",
+                where=self._python,
+                next_step="`onnx-harness runtime list` shows all runtimes; add it again",
+            ) from None
+        finally:
+            theirs.close()
+        return process, Channel(ours)
+
+    def _command(self, preload: bool) -> list[str]:
+        program = ["--program", self._program.name]
+        if preload:
+            program += ["--preload", ",".join(self._program.preload)]
+        if self._program.needs_harness:
+            root = str(Path(harness.__file__).parent.parent)
+            return [self._python, str(WORKER_FOLDER), "--path", root, *program]
+        return [self._python, "-I", str(WORKER_FOLDER), *program]
+
+    def _wait_until_ready(self) -> int:
+        try:
+            answer, _, _ = self._control.receive(timeout_s=START_S)
+        except (WireClosed, WireTimeout):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+            said = os.pread(self._log_fd, LOG_BYTES, 0).decode(errors="replace").strip()
+            raise self._broken("Interpreter ended before it was ready", got=said) from None
+        if not answer["ready"]:
+            last = answer["error"].strip().splitlines()[-1]
+            raise self._broken(f"Imports failed: {last}", got=answer["error"])
+        return int(answer["threads"])
+
+    def _broken(self, what: str, got: str = "") -> EnvironmentProblem:
+        return EnvironmentProblem(
+            what,
+            code="runtime.broken",
+            where=self._python,
+            expected=f"an interpreter with {', '.join(self._program.preload) or 'Python 3.10'}",
+            got=got[-2000:],
+            next_step="`onnx-harness doctor` checks every runtime",
+        )

@@ -1,0 +1,200 @@
+"""An ONNX Runtime session as the harness sees it: opened in a worker, fed with values."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.domain.encoding import decode_all, encode_all
+from harness.domain.session import NodeInfo, Port, SessionConfig, SessionFacts
+from harness.domain.values import Value, Values
+from harness.errors import RunFailed
+from harness.runtimes.launchers import INFERENCE, Launcher
+from harness.runtimes.registry import Runtime
+from harness.runtimes.workers import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What one run gave."""
+
+    outputs: dict[str, Value]
+    """By output name, in the model's order."""
+    run_ms: float
+    """Wall time inside the worker."""
+
+
+class Session:
+    """One session in a worker of its own."""
+
+    def __init__(self, worker: Worker, facts: SessionFacts) -> None:
+        self._worker = worker
+        self.facts = facts
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the worker still answers."""
+        return self._worker.alive
+
+    def run(self, feeds: Values, *, limit_s: float) -> RunResult:
+        """Run the session once.
+
+        Args:
+            feeds: Input values by name.
+            limit_s: Seconds before the worker is killed.
+
+        Raises:
+            RunFailed: If ONNX Runtime refused, or changed its providers in the middle.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        described, buffers = encode_all(feeds)
+        reply, data = self._worker.request(
+            "run", {"feeds": described}, buffers, limit_s=limit_s, doing="running the model"
+        )
+        if tuple(reply["providers"]) != self.facts.providers:
+            msg = "ONNX Runtime re-created the session on other providers in the middle of a run"
+            raise RunFailed(
+                msg,
+                code="session.fallback",
+                expected=str(list(self.facts.providers)),
+                got=str(reply["providers"]),
+            )
+        return RunResult(outputs=decode_all(reply["outputs"], data), run_ms=reply["run_ns"] / 1e6)
+
+    def log_tail(self) -> str:
+        """Return the last lines of the worker's log."""
+        return self._worker.log_tail()
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def __enter__(self) -> Session:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def open_session(
+    launcher: Launcher,
+    runtime: Runtime,
+    config: SessionConfig,
+    model: Path,
+    *,
+    fork: bool,
+    limit_s: float,
+) -> Session:
+    """Open `model` in a new worker of `runtime`.
+
+    Args:
+        launcher: Where workers are started.
+        runtime: The interpreter with its ONNX Runtime build.
+        config: Provider, options, threads, optimisation.
+        model: File; opened by path, so that models above 2 GB work.
+        fork: Whether the provider allows forked workers.
+        limit_s: Seconds before the worker is killed.
+
+    Raises:
+        RunFailed: If ONNX Runtime refused the model or the options.
+        WorkerDied: If opening crashed or took too long.
+        EnvironmentProblem: If the runtime is broken.
+    """
+    worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
+    try:
+        reply, _ = worker.request(
+            "open",
+            {"model": str(model), **_fields(config)},
+            [],
+            limit_s=limit_s,
+            doing="opening a session",
+        )
+    except BaseException:
+        worker.close()
+        raise
+    return Session(worker, _facts(runtime, worker, reply))
+
+
+def profile_placement(
+    launcher: Launcher,
+    runtime: Runtime,
+    config: SessionConfig,
+    model: Path,
+    feeds: Values,
+    *,
+    fork: bool,
+    limit_s: float,
+) -> dict[str, tuple[NodeInfo, ...]]:
+    """Return provider to nodes as the profiler saw one run.
+
+    For ONNX Runtime builds that do not record the assignment. Only nodes that ran are seen, and
+    a compiling provider shows one node per fused subgraph.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
+        try:
+            fields = {"model": str(model), **_fields(config), "profile_prefix": f"{folder}/p"}
+            worker.request("open", fields, [], limit_s=limit_s, doing="opening a session")
+            described, buffers = encode_all(feeds)
+            request = {"feeds": described}
+            worker.request("run", request, buffers, limit_s=limit_s, doing="running the model")
+            reply, _ = worker.request("profile", {}, [], limit_s=limit_s, doing="profiling")
+        finally:
+            worker.close()
+    return _grouped([[provider, [[name, "", op]]] for provider, name, op in reply["nodes"]])
+
+
+def _fields(config: SessionConfig) -> dict[str, Any]:
+    return {
+        "providers": config.provider_list(),
+        "plugin": _plugin(config),
+        "threads": config.threads,
+        "optimization": config.optimization,
+        "custom_ops": list(config.custom_ops),
+        "config": config.config,
+        "preload": config.preload,
+    }
+
+
+def _plugin(config: SessionConfig) -> dict[str, Any] | None:
+    if config.plugin is None:
+        return None
+    return {**dataclasses.asdict(config.plugin), "options": config.options}
+
+
+def _facts(runtime: Runtime, worker: Worker, reply: dict[str, Any]) -> SessionFacts:
+    placement = reply["placement"]
+    return SessionFacts(
+        runtime=runtime.name,
+        version=str(reply["version"]),
+        providers=tuple(reply["providers"]),
+        inputs=tuple(_port(port) for port in reply["inputs"]),
+        outputs=tuple(_port(port) for port in reply["outputs"]),
+        placement=None if placement is None else _grouped(placement),
+        load_ms=reply["load_ns"] / 1e6,
+        start_method=worker.start_method,
+    )
+
+
+def _port(port: list[Any]) -> Port:
+    name, kind, shape = port
+    return Port(name=name, type=kind, shape=None if shape is None else tuple(shape))
+
+
+def _grouped(parts: list[Any]) -> dict[str, tuple[NodeInfo, ...]]:
+    nodes: dict[str, tuple[NodeInfo, ...]] = {}
+    for provider, members in parts:
+        found = tuple(NodeInfo(name=name, domain=domain, op=op) for name, domain, op in members)
+        nodes[provider] = (*nodes.get(provider, ()), *found)
+    return nodes

@@ -1,0 +1,211 @@
+"""The program of an inference worker: it opens one ONNX Runtime session and runs it.
+
+Requests: `facts`, `open`, `run`, `profile`. Both of ONNX Runtime's own fallbacks are off: the
+retry at construction (`enable_fallback=0`) and the silent re-creation of the session on other
+providers in the middle of a run (`disable_fallback`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import time
+from typing import Any, Dict, List, Tuple
+
+from . import values
+from .serve import Refused
+
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
+
+Reply = Tuple[Dict[str, Any], List[Any]]
+
+
+class Inference:
+    """The one session of this worker."""
+
+    def __init__(self) -> None:
+        self._ort: Any = None
+        self._session: Any = None
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+        self._foreign = False
+
+    def facts(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """Tell what this build of ONNX Runtime has, after loading what was asked for."""
+        ort = self._import(request)
+        devices = []
+        if hasattr(ort, "get_ep_devices"):
+            devices = [[device.ep_name, device.ep_vendor] for device in ort.get_ep_devices()]
+        return {
+            "version": ort.__version__,
+            "build": _build_info(ort),
+            "available": ort.get_available_providers(),
+            "devices": devices,
+        }, []
+
+    def open(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """Open the session and tell what it really got."""
+        ort = self._import(request)
+        started = time.perf_counter_ns()
+        options = self._options(request)
+        providers = [(name, settings) for name, settings in request["providers"]]
+        if request.get("plugin"):
+            _add_plugin(ort, options, request["plugin"])
+            session = ort.InferenceSession(request["model"], options)
+        else:
+            session = ort.InferenceSession(
+                request["model"], options, providers=providers, enable_fallback=0
+            )
+        session.disable_fallback()
+        self._keep(session)
+        return {
+            "load_ns": time.perf_counter_ns() - started,
+            "version": ort.__version__,
+            "providers": session.get_providers(),
+            "provider_options": session.get_provider_options(),
+            "inputs": [[node.name, node.type, node.shape] for node in self._inputs],
+            "outputs": [[node.name, node.type, node.shape] for node in self._outputs],
+            "placement": _placement(session),
+            "pid": os.getpid(),
+        }, []
+
+    def run(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Run once; `feeds` are wire values by input name, outputs come in the model's order."""
+        feeds, names = request["feeds"], [node.name for node in self._outputs]
+        out: list[Any] = []
+        if self._foreign:
+            given = {
+                name: values.to_ort_value(self._ort, value, buffers)
+                for name, value in feeds.items()
+            }
+            started = time.perf_counter_ns()
+            results = self._session.run_with_ort_values(names, given)
+            elapsed = time.perf_counter_ns() - started
+            described = [values.from_ort_value(result, out) for result in results]
+        else:
+            given = {name: values.to_numpy(value, buffers) for name, value in feeds.items()}
+            started = time.perf_counter_ns()
+            results = self._session.run(names, given)
+            elapsed = time.perf_counter_ns() - started
+            described = [
+                values.from_numpy(result, node.type, out)
+                for result, node in zip(results, self._outputs)
+            ]
+        outputs = [[name, value] for name, value in zip(names, described)]
+        return {
+            "outputs": outputs,
+            "run_ns": elapsed,
+            "providers": self._session.get_providers(),
+        }, out
+
+    def profile(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
+        """End profiling and return which provider ran each node: provider, node, operator."""
+        path = self._session.end_profiling()
+        with open(path, encoding="utf-8") as file:
+            events = json.load(file)
+        nodes = {
+            event["name"]: [event["args"].get("provider", ""), event["args"].get("op_name", "")]
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        }
+        return {"nodes": [[provider, name, op] for name, (provider, op) in nodes.items()]}, []
+
+    def _import(self, request: dict[str, Any]) -> Any:
+        """Import ONNX Runtime, then the libraries and plugin that the request names."""
+        if self._ort is None:
+            self._ort = importlib.import_module("onnxruntime")
+            if request.get("preload") and hasattr(self._ort, "preload_dlls"):
+                self._ort.preload_dlls()
+            plugin = request.get("plugin")
+            if plugin:
+                self._ort.register_execution_provider_library(
+                    plugin["provider"], _library(plugin["library"])
+                )
+        return self._ort
+
+    def _options(self, request: dict[str, Any]) -> Any:
+        ort = self._ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = request["threads"]
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = _level(ort, request["optimization"])
+        if request.get("profile_prefix"):
+            options.enable_profiling = True
+            options.profile_file_prefix = request["profile_prefix"]
+        if hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
+            options.add_session_config_entry(RECORD_PLACEMENT, "1")
+        for key, value in request["config"].items():
+            options.add_session_config_entry(key, value)
+        for library in request["custom_ops"]:
+            options.register_custom_ops_library(_library(library))
+        return options
+
+    def _keep(self, session: Any) -> None:
+        self._session = session
+        self._inputs, self._outputs = session.get_inputs(), session.get_outputs()
+        nodes = [*self._inputs, *self._outputs]
+        self._foreign = any(values.is_foreign(node.type) for node in nodes)
+
+
+def _level(ort: Any, name: str) -> Any:
+    level = getattr(ort.GraphOptimizationLevel, LEVELS[name], None)
+    if level is None:
+        raise Refused("session.option", f"this ONNX Runtime has no optimisation level '{name}'")
+    return level
+
+
+def _library(name: str) -> str:
+    """Return the file of a library: a path as it is, else a package's `get_library_path()`."""
+    if os.path.exists(name):
+        return name
+    try:
+        package = importlib.import_module(name)
+    except ImportError as error:
+        message = f"this runtime has neither a file nor a package '{name}': {error}"
+        raise Refused("package.missing", message) from None
+    for function in ("get_library_path", "get_ep_library_path", "library_path"):
+        if hasattr(package, function):
+            return str(getattr(package, function)())
+    raise Refused("package.missing", f"package '{name}' does not tell its library's path")
+
+
+def _add_plugin(ort: Any, options: Any, plugin: dict[str, Any]) -> None:
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == plugin["provider"]]
+    if not devices:
+        raise Refused(
+            "provider.no-device",
+            f"plugin library '{plugin['library']}' was registered but offers no device",
+        )
+    options.add_provider_for_devices(devices[:1], plugin["options"])
+
+
+def _placement(session: Any) -> list[Any] | None:
+    """Return [provider, [[name, domain, operator], ...]] per subgraph; None if not recorded."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    return [
+        [part.ep_name, [[node.name, node.domain, node.op_type] for node in part.get_nodes()]]
+        for part in session.get_provider_graph_assignment_info()
+    ]
+
+
+def _build_info(ort: Any) -> str:
+    capi = getattr(ort, "get_build_info", None)
+    return str(capi()) if capi else ""
+
+
+_inference = Inference()
+HANDLERS = {
+    "facts": _inference.facts,
+    "open": _inference.open,
+    "run": _inference.run,
+    "profile": _inference.profile,
+}

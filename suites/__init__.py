@@ -1,0 +1,1 @@
+"""The suites: one module per question; see docs/suites.md."""
