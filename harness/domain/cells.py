@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from harness.domain.spec import ModelSpec
 
 ANY = "*"
+#: How many places of a cell a part keeps: the file, the session, or all of it.
+VARIANT_DEPTH, PROVIDER_DEPTH, CASE_DEPTH = 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,10 +43,10 @@ class Cell:
         )
 
     def part(self, depth: int) -> Cell:
-        """Return the part with the first `depth` places (2: variant, 3: provider, 4: case)."""
-        if depth == 2:
+        """Return the part with the first `depth` places."""
+        if depth == VARIANT_DEPTH:
             return replace(self, provider=ANY, case=ANY)
-        return replace(self, case=ANY) if depth == 3 else self
+        return replace(self, case=ANY) if depth == PROVIDER_DEPTH else self
 
 
 def expand(

@@ -20,6 +20,8 @@ from harness.domain.spec import OutputSpec
 from harness.domain.tolerance import AllowedDifference, resolve_tolerance
 from harness.domain.values import Array, Value, Values, kind
 
+#: Keys of a map that a message shows.
+SHOWN_KEYS = 8
 #: Findings that one output may add to a report.
 SHOWN_FINDINGS = 3
 
@@ -414,5 +416,5 @@ def _shape(array: Array) -> str:
 
 
 def _shorten(items: list[int | str]) -> str:
-    shown = ", ".join(map(repr, items[:8]))
-    return f"[{shown}{', ...' if len(items) > 8 else ''}]"
+    shown = ", ".join(map(repr, items[:SHOWN_KEYS]))
+    return f"[{shown}{', ...' if len(items) > SHOWN_KEYS else ''}]"

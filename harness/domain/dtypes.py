@@ -76,7 +76,7 @@ class DType(StrEnum):
         return self.value.startswith(("int", "uint"))
 
 
-_NUMBERS = {dtype: number for number, dtype in enumerate((*DType,), start=1)}
+_NUMBERS: dict[DType, int] = {dtype: number for number, dtype in enumerate((*DType,), start=1)}
 _BITS = {DType.UINT4: 4, DType.INT4: 4, DType.FLOAT4E2M1: 4, DType.UINT2: 2, DType.INT2: 2}
 _ML_NAMES = {
     DType.BFLOAT16: "bfloat16",
@@ -122,8 +122,9 @@ def of_array(array: npt.NDArray[np.generic]) -> DType:
     if array.dtype.kind in "OUST":
         return DType.STRING
     name = array.dtype.name
-    return _BY_NUMPY_NAME[name] if name in _BY_NUMPY_NAME else DType(name)
+    known = _BY_NUMPY_NAME.get(name)
+    return DType(name) if known is None else known
 
 
-_BY_NUMBER = {number: dtype for dtype, number in _NUMBERS.items()}
-_BY_NUMPY_NAME = {name: dtype for dtype, name in _ML_NAMES.items()}
+_BY_NUMBER: dict[int, DType] = {number: dtype for dtype, number in _NUMBERS.items()}
+_BY_NUMPY_NAME: dict[str, DType] = {name: dtype for dtype, name in _ML_NAMES.items()}

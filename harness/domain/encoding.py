@@ -19,6 +19,7 @@ from harness.domain.values import Array, Value, Values
 
 Description = dict[str, Any]
 Bytes = npt.NDArray[np.uint8]
+BITS_PER_BYTE = 8
 
 
 def encode_all(values: Values) -> tuple[dict[str, Description], list[Any]]:
@@ -85,7 +86,7 @@ def to_raw(array: Array, dtype: DType) -> Any:
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         return lengths.tobytes() + b"".join(texts)
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return _pack(flat, dtype.bits) if dtype.bits < 8 else flat
+    return _pack(flat, dtype.bits) if dtype.bits < BITS_PER_BYTE else flat
 
 
 def from_raw(data: memoryview, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -102,7 +103,7 @@ def from_raw(data: memoryview, dtype: DType, shape: tuple[int, ...]) -> Array:
         msg = f"{data.nbytes} bytes for {dtype} {list(shape)}, expected {expected}"
         raise ValueError(msg)
     raw = np.frombuffer(data, dtype=np.uint8)
-    if dtype.bits < 8:
+    if dtype.bits < BITS_PER_BYTE:
         raw = _unpack(raw, dtype.bits, count)
     return raw.view(dtype.numpy).reshape(shape)
 

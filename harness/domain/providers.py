@@ -32,7 +32,7 @@ class Provider:
 
 
 def _extra(name: str) -> str:
-    return f'pip install "onnx-harness[{name}]" in an environment of its own, or `onnx-harness runtime add`'
+    return f'pip install "onnx-harness[{name}]", or make a runtime: `onnx-harness runtime add`'
 
 
 #: Every execution provider that ONNX Runtime knows (`get_all_providers`), by short name.

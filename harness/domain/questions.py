@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.domain.cells import CASE_DEPTH, PROVIDER_DEPTH, VARIANT_DEPTH
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
@@ -14,7 +16,7 @@ class Question:
     asks: str
     """The question in words, for `--markers` and reports."""
     depth: int
-    """Places of the cell that matter: 2 model and variant, 3 with provider, 4 with case."""
+    """Places of the cell that matter."""
     counters: tuple[str, ...]
     """Counters of the receipt that must be above zero; `a|b` asks for one of two."""
 
@@ -22,19 +24,19 @@ class Question:
 CONTRACT = Question(
     name="contract",
     asks="is the file a valid ONNX model with the interface that its spec promises?",
-    depth=2,
+    depth=VARIANT_DEPTH,
     counters=("nodes_checked", "outputs_declared"),
 )
 PLACEMENT = Question(
     name="placement",
     asks="do the nodes really run on the provider that was asked for?",
-    depth=3,
+    depth=PROVIDER_DEPTH,
     counters=("nodes_placed",),
 )
 PARITY = Question(
     name="parity",
     asks="does the candidate compute what its reference computes?",
-    depth=4,
+    depth=CASE_DEPTH,
     counters=("outputs_compared", "elements_compared|empty_values_compared"),
 )
 QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY)}

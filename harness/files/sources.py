@@ -74,7 +74,7 @@ def _download(url: str, sha256: str, downloads: Path) -> Path:
 
 def _fetch(url: str, sha256: str, target: Path) -> None:
     packages.version("fsspec")
-    import fsspec  # noqa: PLC0415 - optional extra
+    import fsspec  # an optional extra
 
     try:
         with fsspec.open(url, "rb") as remote, target.open("wb") as local:

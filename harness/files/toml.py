@@ -72,9 +72,8 @@ def _faults(kind: type[Any], errors: Sequence[Any]) -> Iterator[str]:
     """Yield one fault per key; a union reports a key once per member, which is one fault."""
     merged: dict[str, tuple[Any, list[str]]] = {}
     for error in errors:
-        key, missed = _key(kind, error["loc"])
-        _, wanted = merged.setdefault(key, (error, []))
-        wanted.append(missed or error["msg"])
+        _, wanted = merged.setdefault(_key(error["loc"]), (error, []))
+        wanted.append(error["msg"])
     for key, (error, wanted) in merged.items():
         yield _describe(kind, key, error, wanted)
 
@@ -99,7 +98,7 @@ def _plain(message: str) -> str:
     return message
 
 
-def _key(kind: Any, location: tuple[Any, ...]) -> tuple[str, str]:
+def _key(location: tuple[Any, ...]) -> str:
     """Return the dotted key of a location, without the parts that name a union's members."""
     dotted = ""
     for part in location:
@@ -107,7 +106,7 @@ def _key(kind: Any, location: tuple[Any, ...]) -> tuple[str, str]:
             dotted += f"[{part}]"
         elif part not in _UNION_PARTS:
             dotted += f".{part}" if dotted else part
-    return dotted, ""
+    return dotted
 
 
 #: How pydantic names the members of the unions that specs use.

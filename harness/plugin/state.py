@@ -20,10 +20,11 @@ from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import QUESTIONS, Question
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
+from harness.evidence import Selection
 from harness.files import places
 from harness.files.models import BrokenModel, Model, load_models
 from harness.files.project import load_settings
-from harness.pipeline import Gate, Selection
+from harness.pipeline import Gate
 from harness.plugin.progress import Progress
 from harness.reports.lines import judgement_lines
 from harness.reports.summary import summary_lines
@@ -32,6 +33,8 @@ from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.registry import Runtimes
 
 STATE = pytest.StashKey["HarnessState"]()
+NO_PROVIDER = """No provider of the specs is usable here: nothing would be checked
+  next:     `onnx-harness doctor` tells what is missing"""
 #: Attribute of a test report that carries the item's record, also from xdist workers.
 REPORT_ATTRIBUTE = "onnx_harness"
 
@@ -79,7 +82,7 @@ class HarnessState:
             find(name, self._runtimes.providers)
         loaded = load_models(self.options.models)
         self.models = _chosen(loaded, self.options.model_globs)
-        self.providers = self.options.providers or None
+        self.providers = self.options.providers
         self._judgements: dict[tuple[str, str], Judgement] = {}
         self._progress = Progress(config)
         self._gate: Gate | None = None
@@ -102,15 +105,12 @@ class HarnessState:
             raise pytest.UsageError(msg)
         metafunc.parametrize("cell", found, ids=list(map(str, found)))
 
-    def _providers(self) -> tuple[str, ...] | None:
+    def _providers(self) -> tuple[str, ...]:
         """Return the providers asked for, else the declared ones that are usable here."""
-        if self.providers is None:
+        if not self.providers:
             self.providers = tuple(self._usable_providers())
-            if not self.providers:
-                msg = "No provider of the specs is usable here: nothing would be checked"
-                raise pytest.UsageError(
-                    f"{msg}\n  next:     `onnx-harness doctor` tells what is missing"
-                )
+        if not self.providers:
+            raise pytest.UsageError(NO_PROVIDER)
         return self.providers
 
     def _usable_providers(self) -> Iterator[str]:
@@ -141,13 +141,15 @@ class HarnessState:
         if not self._made or self._config.option.collectonly:
             return
         if not left:
-            msg = (
-                f"Nothing would be checked: the selection leaves no item of {_where(self.options)}"
-            )
-            raise pytest.UsageError(f"{msg}\n  next:     change -k, -m or --model")
+            what = f"the selection leaves no item of {_where(self.options)}"
+            msg = f"Nothing would be checked: {what}\n  next:     change -k, -m or --model"
+            raise pytest.UsageError(msg)
         if self.options.model_globs and (lost := sorted(set(self.models) - left)):
-            msg = f"The selection leaves no item of model '{lost[0]}', which --model names"
-            raise pytest.UsageError(f"{msg}\n  next:     change -k or -m, or drop it from --model")
+            msg = (
+                f"The selection leaves no item of model '{lost[0]}', which --model names\n"
+                "  next:     change -k or -m, or drop it from --model"
+            )
+            raise pytest.UsageError(msg)
 
     # judging
 

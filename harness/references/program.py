@@ -43,7 +43,7 @@ class OpenedFiles:
         fresh, self._new = self._new - self._seen, set()
         self._seen |= fresh
         for path in map(os.path.realpath, fresh):
-            if not _is_below(path, self._installed) and os.path.isfile(path):
+            if not _is_below(path, self._installed) and Path(path).is_file():
                 self._outside.add(path)
         roots = [os.path.realpath(root) for root in allowed]
         return sorted(path for path in self._outside if not _is_below(path, roots))
@@ -54,7 +54,7 @@ class OpenedFiles:
         path, mode, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
         if isinstance(path, str | bytes) and not writes and "w" not in str(mode or ""):
-            self._new.add(os.path.abspath(os.fsdecode(path)))
+            self._new.add(os.path.join(os.getcwd(), os.fsdecode(path)))  # noqa: PTH109, PTH118 - hot
 
 
 def _installation() -> list[str]:

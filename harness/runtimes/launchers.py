@@ -110,7 +110,7 @@ class Server:
         self._python = python
         self._program = program
         self._log_fd = _log_file()
-        self._process, self._control = self._start(environment, preload)
+        self._process, self._control = self._start(environment, preload=preload)
         self.can_fork = self._wait_until_ready() == 1 and preload
 
     @property
@@ -137,7 +137,8 @@ class Server:
             ours.close()
             os.close(status_read)
             os.close(log_fd)
-            raise self._broken(f"No worker could be made: {answer['error']}")
+            msg = f"No worker could be made: {answer['error']}"
+            raise self._broken(msg)
         return Worker(
             pid=answer["pid"],
             channel=Channel(ours),
@@ -157,10 +158,10 @@ class Server:
         os.close(self._log_fd)
 
     def _start(
-        self, environment: Mapping[str, str], preload: bool
+        self, environment: Mapping[str, str], *, preload: bool
     ) -> tuple[subprocess.Popen[bytes], Channel]:
         ours, theirs = socket.socketpair()
-        command = [*self._command(preload), "--control-fd", str(theirs.fileno())]
+        command = [*self._command(preload=preload), "--control-fd", str(theirs.fileno())]
         try:
             process = subprocess.Popen(
                 command,
@@ -184,7 +185,7 @@ class Server:
             theirs.close()
         return process, Channel(ours)
 
-    def _command(self, preload: bool) -> list[str]:
+    def _command(self, *, preload: bool) -> list[str]:
         program = ["--program", self._program.name]
         if preload:
             program += ["--preload", ",".join(self._program.preload)]
@@ -200,10 +201,12 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1)
             said = os.pread(self._log_fd, LOG_BYTES, 0).decode(errors="replace").strip()
-            raise self._broken("Interpreter ended before it was ready", got=said) from None
+            msg = "Interpreter ended before it was ready"
+            raise self._broken(msg, got=said) from None
         if not answer["ready"]:
             last = answer["error"].strip().splitlines()[-1]
-            raise self._broken(f"Imports failed: {last}", got=answer["error"])
+            msg = f"Imports failed: {last}"
+            raise self._broken(msg, got=answer["error"])
         return int(answer["threads"])
 
     def _broken(self, what: str, got: str = "") -> EnvironmentProblem:

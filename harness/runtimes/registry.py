@@ -59,7 +59,9 @@ class Resolved:
 class Runtimes:
     """All runtimes of a project, asked for their facts at most once each."""
 
-    def __init__(self, settings: ProjectSettings, root: Path, folder: Path, launcher: Launcher):
+    def __init__(
+        self, settings: ProjectSettings, root: Path, folder: Path, launcher: Launcher
+    ) -> None:
         self._settings = settings
         self._launcher = launcher
         self._runtimes = {runtime.name: runtime for runtime in _find(settings, root, folder)}

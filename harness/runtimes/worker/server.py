@@ -9,6 +9,7 @@ the control stream), so nothing is left behind, not even after SIGKILL.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import json
@@ -134,12 +135,12 @@ class ForkServer:
         _be_first_to_be_killed()
 
     def _exec_worker(self, data_fd: int) -> None:
-        os.set_inheritable(data_fd, True)
+        os.set_inheritable(data_fd, True)  # noqa: FBT003 - its only form
         kept = _without(self._arguments, "--control-fd")
         main_file = os.path.dirname(os.path.abspath(__file__))
         isolated = ["-I"] if sys.flags.isolated else []
         command = [sys.executable, *isolated, main_file, *kept, "--serve-fd", str(data_fd)]
-        os.execv(sys.executable, command)
+        os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
 
     def _reap(self) -> None:
         while self._status_pipes:
@@ -148,10 +149,8 @@ class ForkServer:
                 return
             pipe = self._status_pipes.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            try:
+            with contextlib.suppress(OSError):  # the harness may have lost interest in it
                 os.write(pipe, json.dumps({"exit": code}).encode())
-            except OSError:
-                pass  # the harness has lost interest in this worker
             os.close(pipe)
 
 
@@ -179,11 +178,8 @@ def _die_with(parent: int) -> None:
 
 def _be_first_to_be_killed() -> None:
     """Keep the kernel's out-of-memory killer away from pytest."""
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
 def _without(arguments: list[str], option: str) -> list[str]:

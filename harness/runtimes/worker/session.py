@@ -11,7 +11,7 @@ import importlib
 import json
 import os
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from . import values
 from .serve import Refused
@@ -25,7 +25,7 @@ LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
-Reply = Tuple[Dict[str, Any], List[Any]]
+Reply = tuple[dict[str, Any], list[Any]]
 
 
 class Inference:

@@ -17,7 +17,8 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 #: Magic, header bytes, payload bytes, whether the payload is in the first descriptor.
 PREAMBLE = struct.Struct("<4sIQB")
@@ -91,7 +92,7 @@ class Channel:
             self._send_start(PREAMBLE.pack(MAGIC, len(text), size, in_memfd) + text, handed_over)
             if not in_memfd:
                 self._send_payload(views, offsets, size)
-        except socket.timeout:
+        except TimeoutError:
             raise WireTimeout from None
         except OSError as error:
             raise WireClosed(str(error)) from None
@@ -137,7 +138,7 @@ class Channel:
                 payload = _map_memfd(fds, payload_size)
             else:
                 payload = memoryview(self._receive_exactly(payload_size, deadline))
-        except socket.timeout:
+        except TimeoutError:
             raise WireTimeout from None
         except (ConnectionError, BrokenPipeError) as error:
             raise WireClosed(str(error)) from None
@@ -176,7 +177,7 @@ class Channel:
             return
         left = deadline - time.monotonic()
         if left <= 0:
-            raise socket.timeout
+            raise TimeoutError
         self._sock.settimeout(left)
 
 

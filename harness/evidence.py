@@ -1,0 +1,320 @@
+"""What the questions about a cell are made of: file, inputs, reference, provider, session.
+
+Each is found when it is first needed. A failure is remembered, so that one broken provider,
+model or reference is told once in full and then in one line per item.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+
+from harness.builds.candidates import candidate_file
+from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.model_facts import ModelFacts
+from harness.domain.placement import Placement
+from harness.domain.session import SessionConfig, check_config_keys
+from harness.domain.values import Values, leaves
+from harness.errors import EnvironmentProblem, HarnessError, RunFailed
+from harness.files import cases
+from harness.files.cache import write_atomically
+from harness.files.models import BrokenModel, Model
+from harness.references.store import References, read_recorded
+from harness.runtimes.inspectors import Inspector
+from harness.runtimes.launchers import Launcher
+from harness.runtimes.probe import check_provider
+from harness.runtimes.registry import Resolved, Runtimes
+from harness.runtimes.sessions import Session, open_session, profile_placement
+
+T = TypeVar("T")
+#: Faults of a file that leave nothing meaningful to run.
+BLOCKING = frozenset({
+    "model.missing",
+    "model.unreadable",
+    "model.external-data",
+    "model.no-outputs",
+})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a run was asked for."""
+
+    models: Mapping[str, Model | BrokenModel]
+    """All models by name, also those that could not be read."""
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """From the command line: short name to options."""
+    skips_allowed: bool = True
+    """False turns every "not judged" into a failure."""
+
+
+class Evidence:
+    """Finds what items need; holds one session, one reference and one inspector at a time."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        *,
+        runtimes: Runtimes,
+        launcher: Launcher,
+        cache: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._selection = selection
+        self._runtimes = runtimes
+        self._launcher = launcher
+        self._cache = cache
+        self._say = say
+        self._inspector = Inspector(launcher, sys.executable)
+        self._references = References(launcher, sys.executable, cache / "references")
+        self._memory: dict[tuple[str, ...], object] = {}
+        self._session: tuple[tuple[str, ...], Session] | None = None
+
+    def close(self) -> None:
+        """End all workers."""
+        self._drop_session()
+        self._references.close()
+        self._inspector.close()
+
+    def model(self, cell: Cell) -> Model:
+        """Return the model of a cell; raises what is wrong with its spec."""
+        model = self._selection.models[cell.model]
+        if isinstance(model, BrokenModel):
+            raise model.problem
+        return model
+
+    def file(self, cell: Cell) -> tuple[Path, ModelFacts]:
+        """Return the variant's file and what inspecting it told, faults included."""
+        return self._once(("file", cell.model, cell.variant), lambda: self._find_file(cell))
+
+    def sound_file(self, cell: Cell) -> tuple[Path, ModelFacts]:
+        """Return the variant's file; raises if its faults leave nothing meaningful to run."""
+        path, facts = self.file(cell)
+        for code, message in facts.faults:
+            if code in BLOCKING:
+                file = cell.part(VARIANT_DEPTH)
+                msg = f"Model file of '{file}' cannot be run: {message}"
+                advice = f"see the contract item of {file}"
+                raise RunFailed(msg, code="blocked", where=str(path), next_step=advice)
+        return path, facts
+
+    def provider(self, cell: Cell) -> Resolved:
+        """Return the cell's provider after it has really run a small model."""
+        return self._once(("provider", cell.provider), lambda: self._find_provider(cell.provider))
+
+    def inputs(self, cell: Cell) -> tuple[Values, ...]:
+        """Return the inputs of every step of the cell's case."""
+        model, (_, facts) = self.model(cell), self.sound_file(cell)
+        case = model.case(cell.case)
+        if model.recorded is not None and not case.inputs:
+            return (read_recorded(model, cell.case, "input", facts.inputs),)
+        return cases.build(cell.model, model.spec, case, model.folder)
+
+    def reference(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[tuple[Values, ...], str]:
+        """Return the reference's outputs of every step, and where they came from."""
+        model, (_, facts) = self.model(cell), self.sound_file(cell)
+        key = ("reference", cell.model, cell.case)
+        with self._saying(f"running the reference of {cell.model}"):
+            return self._once(
+                key, lambda: self._references.outputs(model, cell.case, steps, facts), keep=False
+            )
+
+    def session(self, cell: Cell) -> Session:
+        """Return the session of this model, variant and provider, opening it if need be."""
+        key = ("session", cell.model, cell.variant, cell.provider)
+        if self._session is not None:
+            held, session = self._session
+            if held == key and session.alive:
+                return session
+            self._drop_session()
+        resolved = self.provider(cell)
+        session = self._once(key, lambda: self._open(cell, resolved), keep=False)
+        self._session = (key, session)
+        return session
+
+    def placement(self, cell: Cell) -> Placement:
+        """Return where the nodes are: as recorded, else as one profiled run shows."""
+        resolved, nodes = self.provider(cell), self.session(cell).facts.placement
+        if nodes is None:
+            model, (path, _) = self.model(cell), self.sound_file(cell)
+            first = Cell(cell.model, cell.variant, cell.provider, model.case_names()[0])
+            nodes = profile_placement(
+                self._launcher,
+                resolved.runtime,
+                self._config(model, resolved),
+                path,
+                self.inputs(first)[0],
+                fork=resolved.provider.forks,
+                limit_s=model.spec.limits.load_s,
+            )
+        return Placement(provider=resolved.provider.ep, nodes=nodes)
+
+    def save_inputs(self, cell: Cell, steps: tuple[Values, ...]) -> Path:
+        """Write the inputs of a failed item as `.npz`, so that it can be replayed by hand."""
+        path = self._cache / "failures" / str(cell).replace("/", "__") / "inputs.npz"
+        arrays = {
+            leaf: array.astype(str) if array.dtype == object else array
+            for name, value in numbered(steps).items()
+            for leaf, array in leaves(value, name)
+        }
+
+        def write(target: Path) -> None:
+            with target.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+
+        return write_atomically(path, write)
+
+    def _find_file(self, cell: Cell) -> tuple[Path, ModelFacts]:
+        model = self.model(cell)
+        with self._saying(f"preparing {cell.model}/{cell.variant}"):
+            path = candidate_file(
+                model, cell.variant, references=self._references, cache=self._cache
+            )
+            return path, self._inspector.inspect(path, limit_s=model.spec.limits.load_s)
+
+    def _find_provider(self, name: str) -> Resolved:
+        resolved = self._runtimes.resolve(name)
+        with self._saying(f"checking provider {name}"):
+            check_provider(self._launcher, resolved)
+        return resolved
+
+    def _open(self, cell: Cell, resolved: Resolved) -> Session:
+        model, (path, _) = self.model(cell), self.sound_file(cell)
+        try:
+            session = open_session(
+                self._launcher,
+                resolved.runtime,
+                self._config(model, resolved),
+                path,
+                fork=resolved.provider.forks,
+                limit_s=model.spec.limits.load_s,
+            )
+        except RunFailed as error:
+            raise _refused(error, cell) from None
+        except HarnessError as error:
+            raise in_cell(error, cell) from None
+        if resolved.provider.ep not in session.facts.providers:
+            log = session.log_tail()
+            session.close()
+            raise _fell_back(cell, resolved, session.facts.providers, log)
+        return session
+
+    def _config(self, model: Model, resolved: Resolved) -> SessionConfig:
+        spec, provider = model.spec, resolved.provider
+        check_config_keys(spec.session.config, where=f"{model.spec_file}, session.config")
+        use = spec.providers.get(provider.name)
+        options = {
+            **provider.options,
+            **(use.options if use else {}),
+            **self._selection.provider_options.get(provider.name, {}),
+        }
+        return SessionConfig(
+            provider=provider.ep,
+            options=options,
+            plugin=provider.plugin,
+            threads=spec.session.threads,
+            optimization=spec.session.optimization,
+            custom_ops=tuple(_library(name, model.folder) for name in spec.session.custom_ops),
+            config=spec.session.config,
+            preload=provider.preload,
+        )
+
+    def _drop_session(self) -> None:
+        if self._session is not None:
+            self._session[1].close()
+            self._session = None
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], T], *, keep: bool = True) -> T:
+        """Return what `make` returns, once; tell its failure in full once, then in a line."""
+        known = self._memory.get(key)
+        if isinstance(known, HarnessError):
+            raise _again(known)
+        if known is not None and keep:
+            return cast("T", known)  # stored below under the same key
+        try:
+            made = make()
+        except HarnessError as error:
+            self._memory[key] = error
+            raise
+        if keep:
+            self._memory[key] = made
+        return made
+
+    @contextmanager
+    def _saying(self, text: str) -> Iterator[None]:
+        """Show what is being done while it is done."""
+        self._say(text)
+        try:
+            yield
+        finally:
+            self._say("")
+
+
+def numbered(steps: tuple[Values, ...]) -> Values:
+    """Return the values of all steps under names such as `input`, or `input.step3` of several."""
+    if len(steps) == 1:
+        return steps[0]
+    return {
+        f"{name}.step{n}": value for n, step in enumerate(steps) for name, value in step.items()
+    }
+
+
+def in_cell(error: HarnessError, cell: Cell, inputs: Path | None = None) -> HarnessError:
+    """Return `error` with the cell in its first line, and where its inputs were saved."""
+    saved = f"inputs {inputs}" if inputs else ""
+    return type(error)(
+        f"{error.what} for cell '{cell}'",
+        code=error.code,
+        where=", ".join(part for part in (error.where, saved) if part),
+        expected=error.expected,
+        got=error.got,
+        next_step=error.next_step,
+    )
+
+
+def _library(name: str, folder: Path) -> str:
+    """Return a custom operator library: a file of the model's folder, else a package's name."""
+    return str(folder / name) if (folder / name).exists() else name
+
+
+def _again(error: HarnessError) -> HarnessError:
+    """Return the one-line form of a failure that another item has told in full.
+
+    What was not judged stays so; everything else is an ERROR of this item.
+    """
+    code = error.code if error.code == "package.missing" else "blocked"
+    return type(error)(f"Blocked by an earlier failure: {error.what}", code=code)
+
+
+def _refused(error: RunFailed, cell: Cell) -> RunFailed:
+    code = "session.refused" if error.code == "run.failed" else error.code
+    short = short_name(cell.provider)
+    return RunFailed(
+        f"Session of '{cell.part(PROVIDER_DEPTH)}' was refused: {error.what}",
+        code=code,
+        where=cell.provider,
+        expected="a session",
+        got=error.got,
+        next_step=f"mend the model, or declare providers.{short}.not_applicable with the reason",
+    )
+
+
+def _fell_back(
+    cell: Cell, resolved: Resolved, providers: tuple[str, ...], log: str
+) -> EnvironmentProblem:
+    which = cell.part(PROVIDER_DEPTH)
+    return EnvironmentProblem(
+        f"{resolved.provider.ep} was requested but the session of '{which}' opened "
+        f"with {list(providers)}",
+        code="session.fallback",
+        where=f"runtime '{resolved.runtime.name}'",
+        expected=f"{resolved.provider.ep} among the session's providers",
+        got=log,
+        next_step="`onnx-harness doctor` shows whether the provider works at all",
+    )
