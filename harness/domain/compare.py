@@ -200,7 +200,7 @@ def _compare_tensors(
     if reference.size == 0:
         walk.count("empty_values_compared")
         return
-    walk.count("elements_compared", reference.size)
+    walk.count("elements_compared", _elements_judged(rule, reference))
     if rule.compare == "set":
         reference, candidate = np.sort(reference, axis=None), np.sort(candidate, axis=None)
     if rule.compare == "close" and dtype.is_floating:
@@ -295,7 +295,8 @@ def max_excess(
         judged: Shape S; False where a NaN or an infinity was dealt with before.
     """
     magnitude = np.abs(np.where(judged, reference, 0))
-    difference = np.abs(np.where(judged, candidate, 0) - np.where(judged, reference, 0))
+    with np.errstate(over="ignore"):
+        difference = np.abs(np.where(judged, candidate, 0) - np.where(judged, reference, 0))
     limit = allowed.atol + allowed.rtol * magnitude
     ratios = _ratio(difference, limit)
     at = int(np.argmax(ratios))
@@ -322,7 +323,7 @@ def _ratio(difference: FloatArray, limit: FloatArray) -> FloatArray:
 
 def _report_excess(walk: _Walk, path: str, allowed: AllowedDifference, excess: Excess) -> None:
     share = 100 * excess.count / excess.size
-    elements = f"{excess.count} of {excess.size} elements ({share:.2g} %)"
+    elements = f"{excess.count} of {excess.size} elements ({share:.3g} %)"
     walk.fail(
         "parity.tolerance",
         f"Parity failed: {elements} of output '{path}' exceed tolerance",
@@ -374,10 +375,8 @@ def _finite_positions(
 def _compare_exactly(
     walk: _Walk, rule: OutputSpec, path: str, *, reference: Array, candidate: Array
 ) -> None:
-    unequal = np.asarray(reference != candidate)
-    if rule.dtype is not None and candidate.dtype.kind not in "OUST":
-        unequal = np.asarray(reference.astype(candidate.dtype) != candidate)
-    if not unequal.any():
+    unequal = _unequal(walk, rule, path, reference=reference, candidate=candidate)
+    if unequal is None or not unequal.any():
         return
     walk.worst = float("inf")
     first = tuple(int(i) for i in np.argwhere(unequal)[0])
@@ -389,6 +388,37 @@ def _compare_exactly(
         expected=f"equal {noun} ({_why_exact(rule, candidate)})",
         got=f"c = {candidate[first]!r}, r = {reference[first]!r}",
     )
+
+
+def _unequal(
+    walk: _Walk, rule: OutputSpec, path: str, *, reference: Array, candidate: Array
+) -> npt.NDArray[np.bool_] | None:
+    """Return where values differ; None if the contract for NaN and infinity is broken.
+
+    Floating values are rounded to the type that the spec promises; integers never, because a
+    cast would wrap: 300 is not 44 in uint8.
+    """
+    if not dtypes.of_array(candidate).is_floating:
+        return np.asarray(_whole(reference) != _whole(candidate))
+    judged = _finite_positions(
+        walk, rule, path, reference=_widen(reference), candidate=_widen(candidate)
+    )
+    if judged is None:
+        return None
+    with np.errstate(over="ignore"):
+        return np.asarray(reference.astype(candidate.dtype) != candidate) & judged
+
+
+def _whole(array: Array) -> Array:
+    """Return 2 and 4 bit integers in a type that numpy compares with every other one."""
+    return array.astype(np.int16) if array.dtype.kind == "V" else array
+
+
+def _elements_judged(rule: OutputSpec, reference: Array) -> int:
+    """Return how many elements the contract for NaN and infinity leaves to judge."""
+    if rule.finite == "allowed" and dtypes.of_array(reference).is_floating:
+        return int(np.isfinite(_widen(reference)).sum())
+    return int(reference.size)
 
 
 def _why_exact(rule: OutputSpec, candidate: Array) -> str:

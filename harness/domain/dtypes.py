@@ -75,6 +75,17 @@ class DType(StrEnum):
         """Return whether values are whole numbers."""
         return self.value.startswith(("int", "uint"))
 
+    def holds(self, value: float | str) -> bool:
+        """Return whether a value of a spec can be an element; floats may be rounded."""
+        if self is DType.STRING or isinstance(value, str):
+            return self is DType.STRING and isinstance(value, str)
+        if self is DType.BOOL:
+            return value in {0, 1}
+        if not self.is_integer:
+            return True
+        least = 0 if self.value.startswith("u") else -(1 << (self.bits - 1))
+        return isinstance(value, int) and least <= value < least + (1 << self.bits)
+
 
 _NUMBERS: dict[DType, int] = {dtype: number for number, dtype in enumerate((*DType,), start=1)}
 _BITS = {DType.UINT4: 4, DType.INT4: 4, DType.FLOAT4E2M1: 4, DType.UINT2: 2, DType.INT2: 2}

@@ -21,6 +21,8 @@ from harness.errors import SpecError
 
 Words = npt.NDArray[np.uint64]
 
+#: Larger inputs are taken for a slip of the pen: drawing one would fill 16 GiB of memory.
+MOST_ELEMENTS = 2**30
 #: Drawn when the spec gives neither `range` nor `values`.
 DEFAULT_RANGES = {"float": (-1.0, 1.0), "integer": (0.0, 2.0)}
 
@@ -41,7 +43,18 @@ def resolve_shape(spec: InputSpec, dims: Mapping[str, int], *, where: str) -> tu
             expected=f"a size for each of {', '.join(map(str, missing))}",
             next_step=f"add {missing[0]} to the case's dims",
         )
-    return tuple(dims[size] if isinstance(size, str) else size for size in spec.shape)
+    shape = tuple(dims[size] if isinstance(size, str) else size for size in spec.shape)
+    if math.prod(shape) > MOST_ELEMENTS:
+        msg = f"Case asks for an input of {math.prod(shape)} elements"
+        raise SpecError(
+            msg,
+            code="spec.inputs",
+            where=where,
+            expected=f"at most {MOST_ELEMENTS}",
+            got=str(list(shape)),
+            next_step="choose smaller dims",
+        )
+    return shape
 
 
 def draw(spec: InputSpec, shape: tuple[int, ...], *, key: tuple[str, ...]) -> Array:

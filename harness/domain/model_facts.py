@@ -10,6 +10,9 @@ from harness.domain.findings import Finding
 from harness.domain.session import Port
 from harness.domain.spec import InputSpec, ModelSpec
 
+#: Faults that leave the file's other facts unknown.
+UNREADABLE = frozenset({"model.missing", "model.unreadable"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
@@ -45,6 +48,8 @@ def judge_contract(
             got=message if "\n" in message else "",
             next_step="export or fetch the model again",
         )
+    if any(code in UNREADABLE for code, _ in facts.faults):
+        return  # nothing is known of its interface
     if spec.inputs:
         yield from _judge_inputs(facts, spec, cell, path)
     if spec.outputs:

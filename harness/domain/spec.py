@@ -7,6 +7,7 @@ can contradict is checked here, in `__post_init__`, with a plain ValueError.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -186,12 +187,25 @@ class InputSpec:
         if self.range is not None and not self.range[0] < self.range[1]:
             msg = f"'range' must rise, got [{self.range[0]:g}, {self.range[1]:g}]"
             raise ValueError(msg)
+        if self.range is not None and not all(map(math.isfinite, self.range)):
+            msg = f"'range' must be finite, got [{self.range[0]:g}, {self.range[1]:g}]"
+            raise ValueError(msg)
         if self.values is not None and not self.values:
             msg = "'values' must not be empty"
             raise ValueError(msg)
+        for value in (*(self.values or ()), *self._limits()):
+            if not self.dtype.holds(value):
+                msg = f"'{self.dtype}' cannot hold {value!r}"
+                raise ValueError(msg)
         if any(isinstance(size, int) and size < 0 for size in self.shape):
             msg = f"'shape' must not hold negative sizes, got {list(self.shape)}"
             raise ValueError(msg)
+
+    def _limits(self) -> tuple[int, ...]:
+        """Return the least and the greatest whole number that `range` can draw."""
+        if self.range is None or not self.dtype.is_integer:
+            return ()
+        return math.floor(self.range[0]), math.ceil(self.range[1]) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

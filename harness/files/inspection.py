@@ -7,6 +7,7 @@ collected, not raised: the contract suite wants all of them.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from harness.domain import dtypes
 #: Fields that say nothing about what a model computes.
 _SILENT_FIELDS = ("metadata_props", "doc_string", "producer_name", "producer_version")
 _CHUNK = 1 << 22
+#: Protobuf's limit for one message; larger files are not even read.
+_LARGEST_MESSAGE = 2**31 - 1
 #: The checker's messages can quote whole nodes.
 _MESSAGE_CHARACTERS = 1500
 
@@ -33,6 +36,8 @@ def inspect(path: Path) -> dict[str, Any]:
     """
     try:
         size = path.stat().st_size
+        if size > _LARGEST_MESSAGE:
+            return {"unreadable": ["model.unreadable", _too_large(size)]}
         model = onnx.ModelProto.FromString(path.read_bytes())
     except (OSError, DecodeError) as error:
         return {"unreadable": _unreadable(path, str(error))}
@@ -65,6 +70,13 @@ def _unreadable(path: Path, error: str) -> list[str]:
     return ["model.unreadable", f"not an ONNX model: {error}"]
 
 
+def _too_large(size: int) -> str:
+    return (
+        f"the file holds {size} bytes, protobuf ends at {_LARGEST_MESSAGE}: "
+        "weights of such models belong into external data"
+    )
+
+
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Return the inputs without a default: old models list their initializers as inputs."""
     defaults = {tensor.name for tensor in graph.initializer}
@@ -92,13 +104,22 @@ def _external_faults(external: list[TensorProto], folder: Path) -> list[list[str
     faults = []
     for tensor in external:
         entry = _entry(tensor)
-        problem = _external_problem(entry, folder)
+        problem = _external_problem(entry, folder, _data_size(tensor))
         if problem:
             faults.append(["model.external-data", f"tensor '{tensor.name}': {problem}"])
     return faults
 
 
-def _external_problem(entry: dict[str, str], folder: Path) -> str:
+def _data_size(tensor: TensorProto) -> int | None:
+    """Return the bytes that a tensor's shape and type ask for; None for an unknown type."""
+    try:
+        bits = dtypes.from_onnx_number(tensor.data_type).bits
+    except KeyError:
+        return None
+    return -(-math.prod(tensor.dims) * bits // 8)
+
+
+def _external_problem(entry: dict[str, str], folder: Path, wanted: int | None) -> str:
     location = entry.get("location", "")
     file = folder / location
     if not location or not file.resolve().is_relative_to(folder.resolve()):
@@ -106,10 +127,12 @@ def _external_problem(entry: dict[str, str], folder: Path) -> str:
     if not file.is_file():
         return f"external data '{location}' is missing"
     try:
-        needed = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        offset, length = int(entry.get("offset", 0)), int(entry.get("length", wanted or 0))
     except ValueError:
         return f"external data '{location}' has an offset or length that is no number"
-    size = file.stat().st_size
+    if offset < 0 or (wanted is not None and length != wanted):
+        return f"external data '{location}' gives {length} bytes from {offset}, needed are {wanted}"
+    size, needed = file.stat().st_size, offset + length
     return f"external data '{location}' holds {size} of {needed} bytes" if size < needed else ""
 
 

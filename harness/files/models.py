@@ -82,9 +82,10 @@ def load_models(folder: Path) -> dict[str, Model | BrokenModel]:
             next_step="give --models DIR, or make a model with `onnx-harness model add FILE`",
         )  # fmt: skip
     found = {
-        entry.name: load_model(entry)
+        model.name: model
         for entry in sorted(folder.iterdir())
         if entry.is_dir() and not entry.name.startswith((".", "_"))
+        for model in (load_model(entry),)
     }
     if not found:
         msg = f"Models folder '{folder}' holds no model: nothing would be checked"

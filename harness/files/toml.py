@@ -31,6 +31,9 @@ def read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         msg = f"'{path.name}' is not UTF-8 text"
         raise SpecError(msg, code="spec.invalid", where=str(path), got=str(error)) from None
+    except RecursionError:
+        msg = f"'{path.name}' is nested too deeply"
+        raise SpecError(msg, code="spec.invalid", where=str(path)) from None
     except tomllib.TOMLDecodeError as error:
         msg = f"'{path.name}' is not valid TOML: {error}"
         raise SpecError(

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from harness.plugin.state import HarnessState, ItemGate
 
 GROUP = "onnx-harness"
@@ -89,13 +87,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def gate(request: pytest.FixtureRequest) -> Iterator[ItemGate]:
-    """Yield the judge of all items: `gate.require(QUESTION, cell)`; ends its workers afterwards."""
+def gate(request: pytest.FixtureRequest) -> ItemGate:
+    """Return the judge of all items: `gate.require(QUESTION, cell)`."""
     from harness.plugin.state import ItemGate  # noqa: PLC0415 - loaded by now
 
-    state = _activate(request.config)
-    yield ItemGate(state, request)
-    state.close()
+    return ItemGate(_activate(request.config))
 
 
 class Reports:
@@ -104,6 +100,7 @@ class Reports:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._found: list[dict[str, Any]] = []
+        self._refusal = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record of an item, also one that came from an xdist worker."""
@@ -111,8 +108,20 @@ class Reports:
         if record is not None:
             self._found.append(record)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take a usage error from an xdist worker; workers cannot stop a run themselves."""
+        self._refusal = getattr(node, "workeroutput", {}).get("onnx_harness_refusal", self._refusal)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End as a usage error if the workers refused the selection."""
+        if self._refusal:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the closing table and write the run record."""
+        if self._refusal:
+            terminalreporter.write_line(f"ERROR: {self._refusal}", red=True)
         if not self._found:
             return
         width = self._config.get_terminal_writer().fullwidth

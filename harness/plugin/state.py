@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.domain.cells import ANY, Cell, parts
-from harness.domain.providers import did_you_mean, find
+from harness.domain.providers import did_you_mean
 from harness.domain.questions import QUESTIONS, Question
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
@@ -30,11 +30,16 @@ from harness.reports.lines import judgement_lines
 from harness.reports.summary import summary_lines
 from harness.results.record import ItemRecord, RunRecord, write_record
 from harness.runtimes.launchers import LocalLauncher
+from harness.runtimes.probe import check_provider
 from harness.runtimes.registry import Runtimes
 
 STATE = pytest.StashKey["HarnessState"]()
 NO_PROVIDER = """No provider of the specs is usable here: nothing would be checked
   next:     `onnx-harness doctor` tells what is missing"""
+NO_SUITE = """Nothing would be checked: onnx-harness was asked for, but no suite was collected
+  next:     name the suites: `pytest suites/`, or `pytest --pyargs harness.suites`"""
+#: Where an xdist worker leaves a usage error for the controller.
+REFUSAL = "onnx_harness_refusal"
 #: Attribute of a test report that carries the item's record, also from xdist workers.
 REPORT_ATTRIBUTE = "onnx_harness"
 
@@ -64,6 +69,7 @@ def activate(config: pytest.Config) -> HarnessState:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         config.stash[STATE] = state
+        config.add_cleanup(state.close)
         config.pluginmanager.register(state, "onnx-harness-state")
     return state
 
@@ -79,10 +85,11 @@ class HarnessState:
         self._launcher = LocalLauncher()
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
-            find(name, self._runtimes.providers)
+            self._runtimes.check_name(name)
         loaded = load_models(self.options.models)
         self.models = _chosen(loaded, self.options.model_globs)
         self.providers = self.options.providers
+        self._left_out: dict[str, str] = {}
         self._judgements: dict[tuple[str, str], Judgement] = {}
         self._progress = Progress(config)
         self._gate: Gate | None = None
@@ -108,48 +115,62 @@ class HarnessState:
     def _providers(self) -> tuple[str, ...]:
         """Return the providers asked for, else the declared ones that are usable here."""
         if not self.providers:
-            self.providers = tuple(self._usable_providers())
+            self.providers = tuple(name for name in self._declared() if self._is_usable(name))
         if not self.providers:
-            raise pytest.UsageError(NO_PROVIDER)
+            raise pytest.UsageError("\n".join((NO_PROVIDER, *self._left_out_lines())))
         return self.providers
 
-    def _usable_providers(self) -> Iterator[str]:
-        declared = dict.fromkeys(
-            name
-            for model in self.models.values()
-            if isinstance(model, Model)
-            for name in model.spec.providers
-        )
-        for name in declared or {"cpu": None}:
-            try:
-                self._runtimes.resolve(name)
-            except HarnessError:
-                continue
-            yield name
+    def _declared(self) -> tuple[str, ...]:
+        specs = [model.spec for model in self.models.values() if isinstance(model, Model)]
+        return tuple(dict.fromkeys(name for spec in specs for name in spec.providers)) or ("cpu",)
+
+    def _is_usable(self, name: str) -> bool:
+        """Return whether a small model really opens and runs on the provider."""
+        try:
+            check_provider(self._launcher, self._runtimes.resolve(name))
+        except HarnessError as error:
+            self._left_out[name] = error.what
+            return False
+        return True
+
+    def _left_out_lines(self) -> Iterator[str]:
+        """Yield what was not judged because no --provider asked for it and it is not usable."""
+        for name, reason in self._left_out.items():
+            yield f"provider {name} is declared but left out: {reason}"
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Put items of one session together; refuse a selection that leaves a named model out."""
-        self._refuse_unchecked(items)
+        problem = self._unchecked(items)
+        if problem:
+            self._refuse(problem, items)
         ours = [index for index, item in enumerate(items) if _cell(item) is not None]
         by_session = sorted((items[index] for index in ours), key=_session_key)
         for index, item in zip(ours, by_session, strict=True):
             items[index] = item
 
-    def _refuse_unchecked(self, items: list[pytest.Item]) -> None:
+    def _unchecked(self, items: list[pytest.Item]) -> str:
+        """Return what the selection would leave out in silence, or nothing."""
+        if self._config.option.collectonly:
+            return ""
+        if not self._made:
+            return NO_SUITE
         left = {cell.model for item in items if (cell := _cell(item)) is not None}
-        if not self._made or self._config.option.collectonly:
-            return
         if not left:
             what = f"the selection leaves no item of {_where(self.options)}"
-            msg = f"Nothing would be checked: {what}\n  next:     change -k, -m or --model"
-            raise pytest.UsageError(msg)
+            return f"Nothing would be checked: {what}\n  next:     change -k, -m or --model"
         if self.options.model_globs and (lost := sorted(set(self.models) - left)):
-            msg = (
-                f"The selection leaves no item of model '{lost[0]}', which --model names\n"
-                "  next:     change -k or -m, or drop it from --model"
-            )
-            raise pytest.UsageError(msg)
+            what = f"The selection leaves no item of model '{lost[0]}', which --model names"
+            return f"{what}\n  next:     change -k or -m, or drop it from --model"
+        return ""
+
+    def _refuse(self, problem: str, items: list[pytest.Item]) -> None:
+        """Stop the run; an xdist worker cannot, so it leaves word for the controller."""
+        output = getattr(self._config, "workeroutput", None)
+        if output is None:
+            raise pytest.UsageError(problem)
+        output[REFUSAL] = problem
+        items.clear()
 
     # judging
 
@@ -186,6 +207,9 @@ class HarnessState:
         report.user_properties.extend(_properties(record))
         if judgement.verdict is Verdict.ERROR:
             report.when = "setup"  # what pytest calls an error is a failure outside the call
+        if isinstance(report.longrepr, tuple):  # a skip: show the suite, not this file
+            file, line, _ = item.reportinfo()
+            report.longrepr = (str(file), (line or 0) + 1, report.longrepr[2])
         return report
 
     # reporting
@@ -202,6 +226,8 @@ class HarnessState:
             record = RunRecord.of(self.models.values(), records, asked=asked)
             write_record(self.options.record, record)
         yield from summary_lines(records, width=width)
+        self._providers()  # an xdist controller has not asked yet which ones are left out
+        yield from self._left_out_lines()
         if self.options.record is not None:
             yield f"run record: {self.options.record}"
 
@@ -236,9 +262,8 @@ class HarnessState:
 class ItemGate:
     """What the fixture `gate` gives to a suite."""
 
-    def __init__(self, state: HarnessState, request: pytest.FixtureRequest) -> None:
+    def __init__(self, state: HarnessState) -> None:
         self._state = state
-        self._session = request.session
 
     def require(self, question: Question, cell: Cell) -> None:
         """Judge one item; return on PASS, raise pytest's outcome for every other verdict."""
@@ -312,20 +337,19 @@ def _question(item: pytest.Item) -> str:
     return next((name for name in QUESTIONS if item.get_closest_marker(name)), "")
 
 
-def _session_key(item: pytest.Item) -> tuple[str, str, int, str]:
+def _session_key(item: pytest.Item) -> tuple[str, str, str, int]:
     """Sort by session, then from the file outwards: contract, placement, parity."""
     cell = _cell(item)
     if cell is None:
         msg = f"{item.nodeid} has no cell"
         raise TypeError(msg)
-    order = list(QUESTIONS).index(_question(item))
-    provider = "" if cell.provider == ANY else cell.provider
-    return cell.model, cell.variant, order if not provider else len(QUESTIONS), provider
+    provider = "" if cell.provider == ANY else cell.provider  # the file's items come first
+    return cell.model, cell.variant, provider, list(QUESTIONS).index(_question(item))
 
 
 def _properties(record: ItemRecord) -> Iterator[tuple[str, str]]:
     """Yield what JUnit XML carries as properties of the test case."""
-    yield "harness.verdict", record.verdict
+    yield "harness.verdict", record.verdict.value  # xdist sends plain types only
     for finding in record.findings:
         yield "harness.finding", finding["code"]
     for name, number in record.counts.items():

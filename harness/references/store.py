@@ -13,7 +13,7 @@ from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
 from harness.domain.spec import ModelSpec
 from harness.domain.values import Values
-from harness.errors import HarnessError, ModelFileError, RunFailed, WorkerDied
+from harness.errors import HarnessError, ModelFileError, RunFailed, SpecError, WorkerDied
 from harness.files import packages, zoo
 from harness.files.cache import ValueCache, hash_file, key_of
 from harness.files.models import Model
@@ -50,8 +50,21 @@ def run_steps(run: Runner, steps: Sequence[Values], spec: ModelSpec) -> tuple[Va
         result = run(ordered)
         outputs.append(result)
         if spec.state is not None:
-            states = {to: result[back] for back, to in spec.state.feedback.items()}
+            states = {to: _state(result, back) for back, to in spec.state.feedback.items()}
     return tuple(outputs)
+
+
+def _state(outputs: Values, name: str) -> Any:
+    if name in outputs:
+        return outputs[name]
+    msg = f"State output '{name}' is none of the outputs"
+    raise SpecError(
+        msg,
+        code="spec.invalid",
+        where=f"spec, state.feedback.{name}",
+        expected=f"one of {', '.join(outputs)}",
+        next_step="correct state.feedback",
+    )
 
 
 def source_key(model: Model) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from rich.table import Table
 from harness.domain.verdict import Verdict
 from harness.results.record import ItemRecord
 
-TITLE = "onnx-harness"
+TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
 TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compared")
+#: Model names are never cut, so the table may be wider than a narrow terminal.
+LEAST_WIDTH = 100
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,43 +30,60 @@ class _Row:
 
 
 def summary_lines(records: Sequence[ItemRecord], *, width: int) -> Iterator[str]:
-    """Yield the closing table and the totals of all receipts."""
-    rows = _rows(records)
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    table.add_column("model")
-    table.add_column("provider")
-    for verdict in Verdict:
-        table.add_column(verdict.lower(), justify="right")
-    table.add_column("worst / allowed", justify="right")
-    table.add_column("placement")
+    """Yield the closing table and the totals of all receipts.
+
+    The column `contract` is about the model's files; the counts are about the provider's items.
+    """
+    contracts, rows = _gathered(records)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "contract", "provider"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (*(verdict.lower() for verdict in Verdict), "worst / allowed", "placement"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for (model, provider), row in rows.items():
         counts = [str(row.verdicts[verdict] or "-") for verdict in Verdict]
         worst = "-" if row.worst is None else f"{row.worst:.3g}"
-        table.add_row(model, provider or "(file)", *counts, worst, row.placed or "-")
-    yield TITLE.center(width, "=") if width < len(TITLE) + 2 else f" {TITLE} ".center(width, "=")
-    yield from _rendered(table, width)
+        contract = contracts.get(model, "-").lower()
+        table.add_row(model, contract, provider or "-", *counts, worst, row.placed or "-")
+    yield TITLE.center(width, "=")
+    yield from _rendered(table, max(width, LEAST_WIDTH))
     yield _totals(records)
 
 
-def _rows(records: Sequence[ItemRecord]) -> dict[tuple[str, str], _Row]:
+def _gathered(
+    records: Sequence[ItemRecord],
+) -> tuple[dict[str, Verdict], dict[tuple[str, str], _Row]]:
+    """Return the worst contract verdict per model, and one row per model and provider."""
+    contracts: dict[str, Verdict] = {}
     rows: dict[tuple[str, str], _Row] = {}
-    for record in sorted(records, key=lambda record: record.cell):
+    for record in sorted(records, key=lambda record: record.cell.split("/")):
         model, _, *rest = record.cell.split("/")
-        row = rows.setdefault((model, rest[0] if rest else ""), _Row())
-        row.verdicts[record.verdict] += 1
-        if "worst" in record.facts:
-            row.worst = max(row.worst or 0.0, float(record.facts["worst"]))
-        if record.question == "placement":
-            row.placed = _placed(record)
-    return rows
+        if rest:
+            rows.pop((model, ""), None)
+            _add(rows.setdefault((model, rest[0]), _Row()), record)
+            continue
+        contracts[model] = _worse(contracts.get(model, record.verdict), record.verdict)
+        rows.setdefault((model, ""), _Row())
+    return contracts, rows
+
+
+def _worse(one: Verdict, other: Verdict) -> Verdict:
+    order = (Verdict.PASS, Verdict.SKIP, Verdict.FAIL, Verdict.ERROR)
+    return max(one, other, key=order.index)
+
+
+def _add(row: _Row, record: ItemRecord) -> None:
+    row.verdicts[record.verdict] += 1
+    if "worst" in record.facts:
+        row.worst = max(row.worst or 0.0, float(record.facts["worst"]))
+    if record.question == "placement":
+        row.placed = _placed(record)
 
 
 def _placed(record: ItemRecord) -> str:
     """Return `placed/all` nodes; several variants of a model show the last."""
-    spread = {
-        name: int(count) for name, count in record.facts.items() if name.startswith("nodes on ")
-    }
-    return f"{record.counts.get('nodes_placed', 0)}/{sum(spread.values())}" if spread else ""
+    spread = [int(number) for name, number in record.facts.items() if name.startswith("nodes on ")]
+    return f"{record.counts.get('nodes_placed', 0)}/{sum(spread)}" if spread else ""
 
 
 def _totals(records: Sequence[ItemRecord]) -> str:
@@ -78,7 +97,7 @@ def _totals(records: Sequence[ItemRecord]) -> str:
 
 
 def _rendered(table: Table, width: int) -> Iterator[str]:
-    console = Console(file=io.StringIO(), width=max(width, 60), color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():

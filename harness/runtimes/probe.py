@@ -13,14 +13,21 @@ from onnx import TensorProto, helper
 
 from harness.domain.placement import Placement
 from harness.domain.session import SessionConfig, SessionFacts
+from harness.domain.values import Values
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved
-from harness.runtimes.sessions import open_session
+from harness.runtimes.sessions import open_session, profile_placement
 
 OPEN_S = 120.0
 RUN_S = 60.0
 _MISSING_LIBRARY = re.compile(r"(lib[\w+-]+\.so[\w.]*): cannot open shared object file")
+#: A plugin library that was registered, yet finds no device of its kind.
+NO_DEVICE = "provider.no-device"
+_NO_DEVICE_HINT = (
+    "the library found no hardware of its kind: check the machine and its drivers against what "
+    "the plugin supports, or leave this provider out"
+)
 #: Opset and IR version that every supported ONNX Runtime (from 1.20) reads.
 _OPSET, _IR_VERSION = 17, 8
 
@@ -30,8 +37,8 @@ class ProviderStatus:
     """What opening a session on a provider showed."""
 
     facts: SessionFacts
-    placed: int | None
-    """Nodes of the small model on the provider; None if this ONNX Runtime does not tell."""
+    placed: int
+    """Nodes of the small model on the provider: as recorded, else as one profiled run shows."""
     total: int
 
 
@@ -71,15 +78,20 @@ def _check(launcher: Launcher, resolved: Resolved, model: Path) -> ProviderStatu
             limit_s=OPEN_S,
         )
     except HarnessError as error:
-        raise _unusable(resolved, error.what, error.got) from None
+        raise _unusable(resolved, error.what, error.got, code=error.code) from None
+    feeds: Values = {"x": np.ones((2, 4), dtype=np.float32)}
     with session:
         facts, log = session.facts, session.log_tail()
         if provider.ep not in facts.providers:
             raise _unusable(resolved, f"the session got {list(facts.providers)}", log)
-        session.run({"x": np.ones((2, 4), dtype=np.float32)}, limit_s=RUN_S)
-    if facts.placement is None:
-        return ProviderStatus(facts=facts, placed=None, total=0)
-    placement = Placement(provider=provider.ep, nodes=facts.placement)
+        session.run(feeds, limit_s=RUN_S)
+    nodes = facts.placement
+    if nodes is None:
+        config, fork = session_config(resolved), provider.forks
+        nodes = profile_placement(
+            launcher, resolved.runtime, config, model, feeds, fork=fork, limit_s=OPEN_S
+        )
+    placement = Placement(provider=provider.ep, nodes=nodes)
     return ProviderStatus(facts=facts, placed=placement.placed, total=placement.total)
 
 
@@ -100,24 +112,30 @@ def small_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION)
 
 
-def _unusable(resolved: Resolved, cause: str, log: str) -> EnvironmentProblem:
+def missing_library(log: str) -> str:
+    """Return the library that a worker's log says could not be loaded, or nothing."""
+    missing = _MISSING_LIBRARY.search(log)
+    return missing[1] if missing else ""
+
+
+def _unusable(resolved: Resolved, cause: str, log: str, code: str = "") -> EnvironmentProblem:
     provider, runtime = resolved.provider, resolved.runtime
     msg = f"{provider.ep} was requested but is not usable: {cause}"
     return EnvironmentProblem(
         msg,
-        code="provider.unavailable",
+        code=code if code == NO_DEVICE else "provider.unavailable",
         where=f"provider '{resolved.name}', runtime '{runtime.name}' ({runtime.python})",
         expected=f"a session on {provider.ep}",
         got=log,
-        next_step=_advice(provider.hint, log),
+        next_step=_NO_DEVICE_HINT if code == NO_DEVICE else _advice(provider.hint, log),
     )
 
 
 def _advice(hint: str, log: str) -> str:
-    missing = _MISSING_LIBRARY.search(log)
+    missing = missing_library(log)
     if missing:
         return (
-            f"library '{missing[1]}' is missing: install it (for CUDA and cuDNN: "
+            f"library '{missing}' is missing: install it (for CUDA and cuDNN: "
             'pip install "onnxruntime-gpu[cuda,cudnn]"), or leave this provider out'
         )
     return hint or "see docs/providers.md"

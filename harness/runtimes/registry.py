@@ -91,6 +91,12 @@ class Runtimes:
             raise known
         return known
 
+    def check_name(self, name: str) -> None:
+        """Raise UsageProblem if a provider, or the runtime after its `@`, is an unknown name."""
+        find(name, self.providers)
+        if runtime := name.partition("@")[2]:
+            self._named(runtime)
+
     def resolve(self, name: str) -> Resolved:
         """Return the runtime that serves a provider.
 

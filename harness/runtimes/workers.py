@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import time
@@ -13,6 +14,15 @@ from typing import Any
 from harness.errors import HarnessError, RunFailed, WorkerDied
 from harness.runtimes.worker.wire import Channel, WireClosed, WireCorrupt, WireTimeout
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: What ONNX Runtime puts before the cause: status, file, step, source line with its function.
+_PLACES = tuple(map(re.compile, (
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"Load model from .*? failed:\s*",
+    r"(?:Exception during initialization|Fatal error): ",
+    r"/\S+\.(?:h|cc|cpp|cu):\d+ [^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^]]*\])? ",
+    r"(?<!\S)\w+\.(?:h|cc|cpp|cu):\d+ \w+ ",
+)))  # fmt: skip
 #: Lines of a dead worker's log that an error shows.
 LOG_LINES = 12
 LOG_BYTES = 1 << 16
@@ -82,7 +92,8 @@ class Worker:
             return ""
         size = os.fstat(self._log_fd).st_size
         data = os.pread(self._log_fd, LOG_BYTES, max(0, size - LOG_BYTES))
-        lines = data.decode(errors="replace").strip().splitlines()
+        text = _COLOURS.sub("", data.decode(errors="replace"))
+        lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-LOG_LINES:])
 
     def close(self) -> None:
@@ -158,9 +169,16 @@ def _signal_advice(number: int) -> str:
     return "the model or a native library crashed; the saved inputs reproduce it"
 
 
+def cause_of(message: str) -> str:
+    """Return the first line that names a cause, without ONNX Runtime's source places."""
+    for pattern in _PLACES:
+        message = pattern.sub("", message)
+    return next((line.strip() for line in message.splitlines() if line.strip()), "")
+
+
 def _refusal(error: dict[str, str], doing: str, log: str) -> HarnessError:
     message = error.get("message", "")
-    first = message.strip().splitlines()[0] if message.strip() else error.get("type", "error")
+    first = cause_of(message) or error.get("type", "error")
     return RunFailed(
         f"{error.get('type', 'Error')} while {doing}: {first[:300]}",
         code=error.get("code") or "run.failed",

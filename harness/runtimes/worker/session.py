@@ -166,6 +166,8 @@ def _library(name: str) -> str:
     """Return the file of a library: a path as it is, else a package's `get_library_path()`."""
     if os.path.exists(name):
         return name
+    if "/" in name:
+        raise Refused("session.option", f"library '{name}' does not exist")
     try:
         package = importlib.import_module(name)
     except ImportError as error:

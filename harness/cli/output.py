@@ -1,0 +1,62 @@
+"""What all commands print with: JSON, tables, and a line for work that takes long.
+
+Off a terminal the text is plain: no colour, no line broken at a width that nobody has. `NO_COLOR`
+is honoured by rich.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+#: Wide enough that no table is ever broken where nobody looks at columns.
+_PLAIN_WIDTH = 1000
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON that can be read in a diff."""
+    print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+def print_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, styles: dict[str, str] | None = None
+) -> None:
+    """Print rows under headers; `styles` colours cells by their text."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=(styles or {}).get(cell, "")) for cell in row))
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+@contextmanager
+def saying(text: str) -> Iterator[None]:
+    """Show what is being done while it is done, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 item`, `12 items`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,65 @@
+"""The project that a command works on: its folder, its settings, its models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.domain.project import ProjectSettings
+    from harness.runtimes.launchers import Launcher
+    from harness.runtimes.registry import Runtimes
+
+ModelsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="DIR",
+        help="Folder of the models. Default: `models` of the settings, else ./models.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A folder with settings, or the current folder with none."""
+
+    root: Path
+    settings: ProjectSettings
+
+    def models_folder(self, given: Path | None) -> Path:
+        """Return the folder of models: the one given, else that of the settings."""
+        return self.root / self.settings.models if given is None else given
+
+    def runtimes(self, launcher: Launcher) -> Runtimes:
+        """Return all runtimes of this project and machine."""
+        from harness.files.places import runtimes_folder
+        from harness.runtimes.registry import Runtimes
+
+        return Runtimes(self.settings, self.root, runtimes_folder(), launcher)
+
+
+def open_project() -> Project:
+    """Return the project around the current folder: the nearest folder upwards with settings.
+
+    Raises:
+        SpecError: If its settings are wrong.
+    """
+    from harness.files.project import load_settings
+
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if _has_settings(folder)), here)
+    return Project(root=root, settings=load_settings(root))
+
+
+def _has_settings(folder: Path) -> bool:
+    from harness.files.project import OWN_FILE, PYPROJECT, TABLE
+    from harness.files.toml import read
+
+    if (folder / OWN_FILE).is_file():
+        return True
+    path = folder / PYPROJECT
+    return path.is_file() and TABLE in read(path).get("tool", {})
