@@ -7,6 +7,7 @@ model or reference is told once in full and then in one line per item.
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,8 +166,10 @@ class Evidence:
         }
 
         def write(target: Path) -> None:
-            with target.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+            with zipfile.ZipFile(target, "w") as archive:  # np.savez takes no input named 'file'
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
 
         return write_atomically(path, write)
 
@@ -288,16 +291,18 @@ def _again(error: HarnessError) -> HarnessError:
 
     What was not judged stays so; everything else is an ERROR of this item.
     """
-    code = error.code if error.code == "package.missing" else "blocked"
-    return type(error)(f"Blocked by an earlier failure: {error.what}", code=code)
+    if error.code == "package.missing":
+        return error
+    return type(error)(f"Blocked by an earlier failure: {error.what}", code="blocked")
 
 
-def _refused(error: RunFailed, cell: Cell) -> RunFailed:
-    code = "session.refused" if error.code == "run.failed" else error.code
+def _refused(error: RunFailed, cell: Cell) -> HarnessError:
+    if error.code != "run.failed":
+        return in_cell(error, cell.part(PROVIDER_DEPTH))
     short = short_name(cell.provider)
     return RunFailed(
         f"Session of '{cell.part(PROVIDER_DEPTH)}' was refused: {error.what}",
-        code=code,
+        code="session.refused",
         where=cell.provider,
         expected="a session",
         got=error.got,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from harness.domain.spec import Export, ModelSpec
 from harness.domain.values import Values
 from harness.errors import SpecError
 from harness.files import packages
-from harness.files.cache import key_of, write_atomically
+from harness.files.cache import key_of, locked
 from harness.files.models import Model
 from harness.files.sources import locate
 from harness.references.store import References, source_key
@@ -48,13 +49,21 @@ def _exported(model: Model, export: Export, *, references: References, folder: P
             expected=f"a reference of kind {' or '.join(EXPORTERS)}",
             next_step="give candidate.file",
         )
-    path = folder / _key(model, export)[:32] / "model.onnx"
-    if path.is_file():
-        return path
-    feeds = example(model.spec)
+    home = folder / _key(model, export)[:32]
+    with locked(home.with_suffix(".lock")):
+        if not home.is_dir():
+            _export(model, export, home, references)
+    return home / "model.onnx"
+
+
+def _export(model: Model, export: Export, home: Path, references: References) -> None:
+    """Export into a temporary folder (large weights lie beside the file), then move it."""
     live = references.live(model)
-    write_atomically(path, lambda target: live.export(feeds, _fields(model, export, target)))
-    return path
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".tmp-") as folder:
+        made = Path(folder) / "made"
+        made.mkdir()
+        live.export(example(model.spec), _fields(model, export, made / "model.onnx"))
+        made.rename(home)
 
 
 def _key(model: Model, export: Export) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.domain.cells import Cell, expand
+from harness.domain.cells import Cell, expand, short_name
+from harness.domain.providers import did_you_mean
 from harness.domain.spec import (
     FIRST_VARIANT,
     PLAIN_NAME,
@@ -94,6 +96,42 @@ def load_models(folder: Path) -> dict[str, Model | BrokenModel]:
             got="no folder", next_step="make one with `onnx-harness model add FILE`",
         )  # fmt: skip
     return found
+
+
+def with_known_providers(
+    models: Mapping[str, Model | BrokenModel], known: Collection[str]
+) -> dict[str, Model | BrokenModel]:
+    """Return `models`, broken where a spec names a provider that is not `known`.
+
+    The names come from the project's settings too, so a spec alone cannot tell.
+    """
+    return {name: _with_known_providers(model, known) for name, model in models.items()}
+
+
+def _with_known_providers(
+    model: Model | BrokenModel, known: Collection[str]
+) -> Model | BrokenModel:
+    faults = [] if isinstance(model, BrokenModel) else _provider_faults(model.spec, known)
+    if not faults:
+        return model
+    problem = _faulty(f"Model spec '{model.name}'", model.folder / SPEC_FILE, faults)
+    return BrokenModel(name=model.name, folder=model.folder, problem=problem)
+
+
+def _provider_faults(spec: ModelSpec, known: Collection[str]) -> list[str]:
+    named = [(f"{table}.{name}", name) for table in ("providers", "placement")
+             for name in getattr(spec, table)]  # fmt: skip
+    named += [
+        (f"outputs.{output}.tolerance.{name}", name)
+        for output, rule in spec.outputs.items()
+        for name in rule.tolerance
+        if name != "default"
+    ]
+    return [
+        f"'{key}' names no provider; {did_you_mean(name, known, 'see `onnx-harness doctor`')}"
+        for key, name in named
+        if short_name(name) not in known
+    ]
 
 
 def load_model(folder: Path) -> Model | BrokenModel:

@@ -17,7 +17,7 @@ TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
 TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compared")
 #: Model names are never cut, so the table may be wider than a narrow terminal.
-LEAST_WIDTH = 100
+LEAST_WIDTH = 120
 
 
 @dataclass(slots=True, kw_only=True)

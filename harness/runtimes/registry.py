@@ -83,7 +83,7 @@ class Runtimes:
         """
         if runtime.name not in self._facts:
             try:
-                self._facts[runtime.name] = self._ask(runtime)
+                self._facts[runtime.name] = ask(self._launcher, runtime)
             except HarnessError as error:
                 self._facts[runtime.name] = error
         known = self._facts[runtime.name]
@@ -142,17 +142,23 @@ class Runtimes:
             next_step=advice if declared else did_you_mean(name, self._runtimes, advice),
         )
 
-    def _ask(self, runtime: Runtime) -> RuntimeFacts:
-        worker = self._launcher.launch(runtime.python, INFERENCE, fork=True)
-        try:
-            reply, _ = worker.request("facts", {}, [], limit_s=FACTS_S, doing="asking for facts")
-        finally:
-            worker.close()
-        return RuntimeFacts(
-            version=reply["version"],
-            available=tuple(reply["available"]),
-            devices=tuple((name, vendor) for name, vendor in reply["devices"]),
-        )
+
+def ask(launcher: Launcher, runtime: Runtime) -> RuntimeFacts:
+    """Return what a worker in the runtime says of its ONNX Runtime.
+
+    Raises:
+        HarnessError: If its interpreter or ONNX Runtime is broken.
+    """
+    worker = launcher.launch(runtime.python, INFERENCE, fork=True)
+    try:
+        reply, _ = worker.request("facts", {}, [], limit_s=FACTS_S, doing="asking for facts")
+    finally:
+        worker.close()
+    return RuntimeFacts(
+        version=reply["version"],
+        available=tuple(reply["available"]),
+        devices=tuple((name, vendor) for name, vendor in reply["devices"]),
+    )
 
 
 def _find(settings: ProjectSettings, root: Path, folder: Path) -> Iterator[Runtime]:
@@ -169,12 +175,19 @@ def _find(settings: ProjectSettings, root: Path, folder: Path) -> Iterator[Runti
 def added_runtimes(folder: Path) -> Iterator[Runtime]:
     """Yield the runtimes that `onnx-harness runtime add` made."""
     for mark in sorted(folder.glob(f"*/{MARK}")):
-        facts = json.loads(mark.read_text(encoding="utf-8"))
+        try:
+            facts = json.loads(mark.read_text(encoding="utf-8"))
+            python, requirements = str(facts["python"]), tuple(map(str, facts["requirements"]))
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"Runtime '{mark.parent.name}' has a broken mark: {error}"
+            raise EnvironmentProblem(
+                msg,
+                code="runtime.broken",
+                where=str(mark),
+                next_step=f"onnx-harness runtime remove {mark.parent.name}",
+            ) from None
         yield Runtime(
-            name=mark.parent.name,
-            python=facts["python"],
-            source="added",
-            requirements=tuple(facts["requirements"]),
+            name=mark.parent.name, python=python, source="added", requirements=requirements
         )
 
 

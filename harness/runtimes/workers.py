@@ -26,6 +26,7 @@ _PLACES = tuple(map(re.compile, (
 #: Lines of a dead worker's log that an error shows.
 LOG_LINES = 12
 LOG_BYTES = 1 << 16
+LINE_CHARACTERS = 300
 #: How long to wait for the server's word on how a worker ended.
 STATUS_S = 5.0
 
@@ -94,7 +95,7 @@ class Worker:
         data = os.pread(self._log_fd, LOG_BYTES, max(0, size - LOG_BYTES))
         text = _COLOURS.sub("", data.decode(errors="replace"))
         lines = [line for line in text.splitlines() if line.strip()]
-        return "\n".join(lines[-LOG_LINES:])
+        return "\n".join(line[:LINE_CHARACTERS] for line in lines[-LOG_LINES:])
 
     def close(self) -> None:
         """Let the worker end; an idle one leaves by itself when its stream closes."""
@@ -169,6 +170,15 @@ def _signal_advice(number: int) -> str:
     return "the model or a native library crashed; the saved inputs reproduce it"
 
 
+def shortened(text: str) -> str:
+    """Return `text` without the middle of its lines, and without the ends of long ones."""
+    lines = [line[:LINE_CHARACTERS] for line in text.splitlines() if line.strip()]
+    left_out = len(lines) - 2 * LOG_LINES
+    if left_out > 0:
+        lines[LOG_LINES:-LOG_LINES] = [f"... {left_out} more lines ..."]
+    return "\n".join(lines)
+
+
 def cause_of(message: str) -> str:
     """Return the first line that names a cause, without ONNX Runtime's source places."""
     for pattern in _PLACES:
@@ -177,10 +187,14 @@ def cause_of(message: str) -> str:
 
 
 def _refusal(error: dict[str, str], doing: str, log: str) -> HarnessError:
-    message = error.get("message", "")
+    message = _COLOURS.sub("", error.get("message", ""))
+    if error.get("code"):  # the worker refused in words of its own
+        return RunFailed(f"{message} ({doing})", code=error["code"], got=log)
     first = cause_of(message) or error.get("type", "error")
+    causes = [f"because of {cause}" for cause in error.get("causes", "").splitlines()]
+    parts = [error.get("notes", ""), *causes, message if message != first else "", log]
     return RunFailed(
         f"{error.get('type', 'Error')} while {doing}: {first[:300]}",
-        code=error.get("code") or "run.failed",
-        got="\n".join(part for part in (message if message != first else "", log) if part),
+        code="run.failed",
+        got="\n".join(shortened(part) for part in parts if part),
     )

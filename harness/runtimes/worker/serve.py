@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,10 @@ from .wire import Channel, WireClosed
 #: Takes the request and its buffers, returns the reply and its buffers.
 Handler = Callable[[dict[str, Any], "list[memoryview]"], "tuple[dict[str, Any], list[Any]]"]
 
-#: A converter's traceback can run to tens of thousands of lines; its end names the cause.
-TRACEBACK_CHARACTERS = 4000
+#: A converter's message can run to tens of thousands of lines.
 MESSAGE_CHARACTERS = 8000
+CAUSE_CHARACTERS = 500
+CAUSES = 5
 
 
 class Refused(Exception):
@@ -43,10 +43,20 @@ def serve(channel: Channel, handlers: dict[str, Handler]) -> None:
 
 def describe(error: Exception) -> dict[str, str]:
     """Return an exception as plain strings, cut where libraries print without end."""
-    frames = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return {
         "code": error.code if isinstance(error, Refused) else "",
         "type": type(error).__name__,
         "message": str(error)[:MESSAGE_CHARACTERS],
-        "traceback": frames[-TRACEBACK_CHARACTERS:],
+        "notes": "\n".join(getattr(error, "__notes__", [])),
+        "causes": "\n".join(_causes(error)),
     }
+
+
+def _causes(error: BaseException) -> list[str]:
+    """Return the exceptions behind `error`, the nearest first."""
+    found: list[str] = []
+    behind = error.__cause__ or error.__context__
+    while behind is not None and len(found) < CAUSES:
+        found.append(f"{type(behind).__name__}: {behind}"[:CAUSE_CHARACTERS])
+        behind = behind.__cause__ or behind.__context__
+    return found
