@@ -120,7 +120,7 @@ def _compare_value(
     if kind(reference) != kind(candidate):
         walk.fail(
             "parity.kind",
-            f"Output '{path}' is a {kind(candidate)} instead of a {kind(reference)}",
+            f"Output '{path}' is {_a(kind(candidate))} instead of {_a(kind(reference))}",
             where=f"output '{path}'",
             expected=kind(reference),
             got=kind(candidate),
@@ -439,6 +439,10 @@ def _tally(array: FloatArray) -> str:
     }
     counts = {name: int(test(array).sum()) for name, test in kinds.items()}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "all finite"
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun.startswith("e") else f"a {noun}"
 
 
 def _shape(array: Array) -> str:

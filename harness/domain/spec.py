@@ -104,8 +104,8 @@ class Reference:
     """A TorchScript archive, or `file.py:function` that returns a module adapted around one."""
     sklearn: str | None = None
     """`file.py:function` that returns a fitted estimator."""
-    onnx: bool | str | None = None
-    """`true`: the ONNX reference evaluator on the candidate's first variant; or an ONNX file."""
+    onnx: Literal[True] | str | None = None
+    """`true`: the ONNX reference evaluator on the candidate's own file; or another ONNX file."""
     recorded: str | None = None
     """Folder in the model-zoo layout: `test_data_set_N/input_0.pb`, `output_0.pb`."""
     depends: tuple[str, ...] = ()

@@ -148,6 +148,12 @@ def _entry(tensor: TensorProto) -> dict[str, str]:
     return {pair.key: pair.value for pair in tensor.external_data}
 
 
+def external_locations(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield the location of each tensor that lies in another file, relative to the model's."""
+    for tensor in _external(model):
+        yield _entry(tensor).get("location", "")
+
+
 def _external(model: onnx.ModelProto) -> Iterator[TensorProto]:
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -156,7 +162,7 @@ def _external(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """Yield all tensors: initializers and attributes, in subgraphs and functions too."""
-    for graph in _graphs(model.graph):
+    for graph in all_graphs(model.graph):
         yield from graph.initializer
     for node in _all_nodes(model):
         for attribute in node.attribute:
@@ -175,11 +181,11 @@ def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for inner in _graphs(graph):
+    for inner in all_graphs(graph):
         yield from inner.node
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield `graph` and all graphs inside its nodes; a loop, because files can nest deeply."""
     waiting = [graph]
     while waiting:
@@ -198,7 +204,7 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def _parameters(model: onnx.ModelProto) -> int:
     total = 0
-    for graph in _graphs(model.graph):
+    for graph in all_graphs(model.graph):
         for tensor in graph.initializer:
             count = 1
             for size in tensor.dims:

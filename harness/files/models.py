@@ -167,8 +167,8 @@ def _read_spec(folder: Path) -> ModelSpec:
     spec = toml.validate(ModelSpec, toml.read(path), path=path, title=title)
     faults = [*spec_faults(spec)]
     if spec.reference.recorded is not None and not spec.case:
-        recorded = folder / spec.reference.recorded
-        if not zoo.data_sets(recorded):
+        recorded = spec.reference.recorded
+        if not zoo.data_sets(folder / recorded):
             faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
     if faults:
         raise _faulty(title, path, faults)
@@ -204,6 +204,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_name_faults(spec),
         *_dim_faults(spec),
         *_state_faults(spec),
+        *_reference_faults(spec),
         *_use_faults(spec),
         *_case_faults(spec),
     ]
@@ -254,6 +255,13 @@ def _state_faults(spec: ModelSpec) -> list[str]:
         for output, name in spec.state.feedback.items()
         if name not in spec.inputs
     ]
+
+
+def _reference_faults(spec: ModelSpec) -> list[str]:
+    own_file = spec.candidate.file is not None and spec.candidate.package is None
+    if spec.reference.onnx is not True or own_file:
+        return []
+    return ["'reference.onnx' = true needs candidate.file in the model's folder; give a path"]
 
 
 def _use_faults(spec: ModelSpec) -> list[str]:

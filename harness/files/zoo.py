@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import numpy_helper
 
 from harness.domain import dtypes
@@ -64,8 +65,9 @@ def read_set(
             msg,
             code="reference.recorded",
             where=str(folder),
-            expected=f"{side}_0.pb to {side}_{len(names) - 1}.pb for {list(names)}",
+            expected=", ".join(f"{side}_{i}.pb for '{name}'" for i, name in enumerate(names)),
             got=", ".join(path.name for path in files.values()) or "no such file",
+            next_step="record the data set again, with one file for each",
         )
     return {
         name: read_value(files[index], kind)
@@ -93,6 +95,9 @@ def read_value(path: Path, kind: str) -> Value:
 
 
 def _read_value(data: bytes, kind: str) -> Value:
+    if not data:
+        msg = "the file is empty"
+        raise ValueError(msg)
     if kind.startswith("optional("):
         return _from_optional(onnx.OptionalProto.FromString(data))
     if kind.startswith("seq("):
@@ -103,6 +108,7 @@ def _read_value(data: bytes, kind: str) -> Value:
 
 
 def _from_sequence(proto: onnx.SequenceProto) -> Value:
+    _refuse_other_message(proto)
     kinds = onnx.SequenceProto
     match proto.elem_type:
         case kinds.TENSOR:
@@ -125,6 +131,13 @@ def _no_items(proto: onnx.SequenceProto) -> Value:
     return ()
 
 
+def _refuse_other_message(proto: onnx.SequenceProto | onnx.OptionalProto) -> None:
+    """Refuse a message of another kind, which would read as an empty value."""
+    if len(UnknownFieldSet(proto)):
+        msg = f"not a {type(proto).__name__}"
+        raise ValueError(msg)
+
+
 def _from_map(proto: onnx.MapProto) -> Value:
     texts = proto.key_type == onnx.TensorProto.STRING
     keys = [key.decode() for key in proto.string_keys] if texts else list(proto.keys)
@@ -136,6 +149,7 @@ def _from_map(proto: onnx.MapProto) -> Value:
 
 
 def _from_optional(proto: onnx.OptionalProto) -> Value:
+    _refuse_other_message(proto)
     kinds = onnx.OptionalProto
     match proto.elem_type:
         case kinds.TENSOR:
@@ -152,6 +166,12 @@ def _from_optional(proto: onnx.OptionalProto) -> Value:
 
 def to_array(proto: onnx.TensorProto) -> Array:
     """Return a tensor as the harness holds it (strings as `str`)."""
+    if proto.data_location == onnx.TensorProto.EXTERNAL or any(size < 0 for size in proto.dims):
+        msg = f"a recorded tensor with external data or a negative size: {list(proto.dims)}"
+        raise ValueError(msg)
+    if proto.data_type not in onnx.TensorProto.DataType.values():
+        msg = f"ONNX knows no element type {proto.data_type}"
+        raise ValueError(msg)
     array: Array = numpy_helper.to_array(proto)
     if proto.data_type == DType.STRING.onnx_number:
         texts = [

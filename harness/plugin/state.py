@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
 from harness.evidence import Selection
 from harness.files import places
-from harness.files.models import BrokenModel, Model, load_models
+from harness.files.models import BrokenModel, Model, load_models, with_known_providers
 from harness.files.project import load_settings
 from harness.pipeline import Gate
 from harness.plugin.progress import Progress
@@ -86,7 +87,7 @@ class HarnessState:
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
             self._runtimes.check_name(name)
-        loaded = load_models(self.options.models)
+        loaded = with_known_providers(load_models(self.options.models), self._runtimes.providers)
         self.models = _chosen(loaded, self.options.model_globs)
         self.providers = self.options.providers
         self._left_out: dict[str, str] = {}
@@ -113,9 +114,13 @@ class HarnessState:
         metafunc.parametrize("cell", found, ids=list(map(str, found)))
 
     def _providers(self) -> tuple[str, ...]:
-        """Return the providers asked for, else the declared ones that are usable here."""
+        """Return the providers asked for, else the declared ones that are usable here.
+
+        With --no-skips all declared ones count: a provider that is missing then fails.
+        """
         if not self.providers:
-            self.providers = tuple(name for name in self._declared() if self._is_usable(name))
+            usable = self._is_usable if self.options.skips_allowed else bool
+            self.providers = tuple(filter(usable, self._declared()))
         if not self.providers:
             raise pytest.UsageError("\n".join((NO_PROVIDER, *self._left_out_lines())))
         return self.providers
@@ -180,7 +185,7 @@ class HarnessState:
         self._judgements[question.name, str(cell)] = judgement
         if judgement.verdict is Verdict.PASS:
             return
-        text = "\n".join(judgement_lines(judgement, reproduce=self._command(nodeid)))
+        text = "\n".join(judgement_lines(judgement, reproduce=self._command(nodeid, cell)))
         if judgement.verdict is Verdict.SKIP:
             pytest.skip(text.splitlines()[0])
         pytest.fail(text, pytrace=False)
@@ -247,16 +252,18 @@ class HarnessState:
             )
         return self._gate
 
-    def _command(self, nodeid: str) -> str:
-        """Return the command that runs one item again."""
+    def _command(self, nodeid: str, cell: Cell) -> str:
+        """Return the command that runs one item again, with the options that made it."""
         file, _, test = nodeid.partition("::")
-        inside = (self._config.rootpath / file).is_file() and not file.startswith("..")
-        what = f"'{nodeid}'" if inside else f"--pyargs harness.suites -k '{test}'"
-        cell_providers = [name for name in self.options.providers if f"/{name}" in nodeid]
-        options = [f"--provider {name}" for name in cell_providers]
+        inside = not file.startswith("..") and (self._config.rootpath / file).is_file()
+        words = ["pytest", *([nodeid] if inside else ["--pyargs", "harness.suites", "-k", test])]
+        if cell.provider != ANY:
+            words += ["--provider", cell.provider]
+        for value in self._config.getoption("provider_option"):
+            words += ["--provider-option", value]
         if self._config.getoption("models"):
-            options.append(f"--models {self._config.getoption('models')}")
-        return " ".join(["pytest", what, *options])
+            words += ["--models", self._config.getoption("models")]
+        return shlex.join(words)
 
 
 class ItemGate:

@@ -134,9 +134,16 @@ def _run_sklearn(
 ) -> list[tuple[str, Value]]:
     (rows,) = feeds.values()
     return [
-        (name, _estimator_output(estimator, methods[name], rows, kind, shape))
+        (name, _estimator_output(estimator, _method(methods, name), rows, kind, shape))
         for name, kind, shape in outputs
     ]
+
+
+def _method(methods: Mapping[str, str], output: str) -> str:
+    if output in methods:
+        return methods[output]
+    msg = f"reference.methods names no method for output '{output}'"
+    raise LookupError(msg)
 
 
 def _estimator_output(

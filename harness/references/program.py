@@ -7,10 +7,13 @@ harness can insist that its cache key knows all of them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 import sysconfig
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from harness.domain import encoding
 from harness.references import frameworks
 
 Reply = tuple[dict[str, Any], list[Any]]
+#: Of the names under which references are imported.
+PREFIX = "onnx_harness_reference_"
 
 
 class OpenedFiles:
@@ -78,7 +83,7 @@ class Reference:
 
     def build(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Build the reference; the reply names files that its declaration leaves out."""
-        with self._opened:
+        with self._opened, _telling_where():
             self._built = frameworks.build(request["kind"], self._load(request))
             self._run = frameworks.runner(request["kind"], self._built, request["methods"])
         return {"undeclared": self._opened.outside(request["declared"])}, []
@@ -89,7 +94,7 @@ class Reference:
         if self._run is None:
             msg = "the reference was not built"
             raise RuntimeError(msg)
-        with self._opened:
+        with self._opened, _telling_where():
             outputs = self._run(feeds, request["outputs"])
         out: list[Any] = []
         described = [[name, encoding.encode(value, out)] for name, value in outputs]
@@ -98,7 +103,7 @@ class Reference:
     def export(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
         """Export the built reference to the file `target`."""
         feeds = encoding.decode_all(list(request["feeds"].items()), buffers)
-        with self._opened:
+        with self._opened, _telling_where():
             frameworks.export(request["kind"], self._built, feeds, request)
         return {"undeclared": self._opened.outside(request["declared"])}, []
 
@@ -115,9 +120,25 @@ class Reference:
         return getattr(module, function)()
 
 
+@contextlib.contextmanager
+def _telling_where() -> Iterator[None]:
+    """Note on an exception which line of the user's own file it passed last."""
+    try:
+        yield
+    except Exception as error:
+        lines = [
+            f"at line {line} of {frame.f_code.co_filename}, in {frame.f_code.co_name}"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).startswith(PREFIX)
+        ]
+        for line in lines[-1:]:
+            error.add_note(line)
+        raise
+
+
 def load_module(path: Path) -> Any:
     """Import a file under a name of its own; its folder is importable meanwhile."""
-    name = f"onnx_harness_reference_{path.stem}"
+    name = f"{PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         msg = f"reference file '{path}' does not exist"

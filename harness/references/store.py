@@ -119,10 +119,10 @@ class LiveReference:
     def export(self, feeds: Values, fields: dict[str, Any]) -> None:
         """Write the exported model to `fields["target"]`."""
         described, buffers = encode_all(feeds)
-        request = {"feeds": described, "kind": self._model.spec.reference.kind, **fields}
-        self._request(
-            "export", {"folder": str(self._model.folder), **request}, buffers, "exporting"
-        )
+        model = self._model
+        request = {"feeds": described, "kind": model.spec.reference.kind, **fields}
+        request["folder"] = str(model.folder)
+        self._request("export", request, buffers, "exporting the reference")
 
     def close(self) -> None:
         """End the worker."""
@@ -143,9 +143,10 @@ class LiveReference:
     ) -> tuple[dict[str, Any], list[memoryview]]:
         declared = [str((self._model.folder / name).resolve()) for name in _declared(self._model)]
         request = {**fields, "declared": declared}
+        doing = f"{doing} of '{self._model.name}'"
         try:
             reply, data = self._worker.request(
-                op, request, buffers, limit_s=self._limit_s, doing=f"{doing} of {self._model.name}"
+                op, request, buffers, limit_s=self._limit_s, doing=doing
             )
         except (RunFailed, WorkerDied) as error:
             raise _as_reference_error(error, self._model, op) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.files.hints import hints
 from harness.files.inspection import inspect
 
 
@@ -12,4 +13,8 @@ def _inspect(request: dict[str, Any], _: list[memoryview]) -> tuple[dict[str, An
     return inspect(Path(request["model"])), []
 
 
-HANDLERS = {"inspect": _inspect}
+def _hints(request: dict[str, Any], _: list[memoryview]) -> tuple[dict[str, Any], list[Any]]:
+    return hints(Path(request["model"])), []
+
+
+HANDLERS = {"inspect": _inspect, "hints": _hints}

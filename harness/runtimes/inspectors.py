@@ -22,23 +22,34 @@ class Inspector:
 
     def inspect(self, path: Path, *, limit_s: float) -> ModelFacts:
         """Return what is known of a model file without running it; faults are part of it."""
-        if self._worker is None or not self._worker.alive:
-            self._worker = self._launcher.launch(self._python, INSPECTION, fork=True)
-        doing = f"inspecting {path.name}"
         try:
-            reply, _ = self._worker.request(
-                "inspect", {"model": str(path)}, [], limit_s=limit_s, doing=doing
-            )
+            reply = self._ask("inspect", path, limit_s)
         except WorkerDied as error:
             return _unreadable("model.unreadable", f"{error.what}\n{error.got}")
         if "unreadable" in reply:
             return _unreadable(*reply["unreadable"])
         return _facts(reply)
 
+    def hints(self, path: Path, *, limit_s: float) -> dict[str, Any]:
+        """Return what the graph gives away about its inputs: see `harness.files.hints`.
+
+        Raises:
+            HarnessError: If the file cannot be read; ask `inspect` first.
+        """
+        return self._ask("hints", path, limit_s)
+
     def close(self) -> None:
         """End the worker."""
         if self._worker is not None:
             self._worker.close()
+
+    def _ask(self, op: str, path: Path, limit_s: float) -> dict[str, Any]:
+        if self._worker is None or not self._worker.alive:
+            self._worker = self._launcher.launch(self._python, INSPECTION, fork=True)
+        reply, _ = self._worker.request(
+            op, {"model": str(path)}, [], limit_s=limit_s, doing=f"inspecting {path.name}"
+        )
+        return reply
 
 
 def _unreadable(code: str, message: str) -> ModelFacts:

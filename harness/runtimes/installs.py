@@ -122,7 +122,7 @@ def _exists(home: Path) -> UsageProblem:
 def _alone(folder: Path, name: str) -> Iterator[None]:
     """Hold a lock on one runtime: two jobs of one machine may want to make the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
+    with (folder / f".{name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -7,7 +7,11 @@ providers in the middle of a run (`disable_fallback`).
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import glob
 import importlib
+import importlib.util
 import json
 import os
 import time
@@ -17,6 +21,8 @@ from . import values
 from .serve import Refused
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+#: In the order in which they need each other.
+TENSORRT_LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -122,8 +128,8 @@ class Inference:
         """Import ONNX Runtime, then the libraries and plugin that the request names."""
         if self._ort is None:
             self._ort = importlib.import_module("onnxruntime")
-            if request.get("preload") and hasattr(self._ort, "preload_dlls"):
-                self._ort.preload_dlls()
+            if request.get("preload"):
+                _preload(self._ort)
             plugin = request.get("plugin")
             if plugin:
                 self._ort.register_execution_provider_library(
@@ -167,7 +173,7 @@ def _library(name: str) -> str:
     if os.path.exists(name):
         return name
     if "/" in name:
-        raise Refused("session.option", f"library '{name}' does not exist")
+        raise Refused("session.option", f"Library '{name}' does not exist")
     try:
         package = importlib.import_module(name)
     except ImportError as error:
@@ -177,6 +183,21 @@ def _library(name: str) -> str:
         if hasattr(package, function):
             return str(getattr(package, function)())
     raise Refused("package.missing", f"package '{name}' does not tell its library's path")
+
+
+def _preload(ort: Any) -> None:
+    """Load the libraries that pip installed: CUDA and cuDNN, then TensorRT where it is there.
+
+    A library that is missing is not an error here: opening the session tells which one it needs.
+    """
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    package = importlib.util.find_spec("tensorrt_libs")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for name in TENSORRT_LIBRARIES:
+            for path in sorted(glob.glob(os.path.join(folder, f"{name}.so*"))):
+                with contextlib.suppress(OSError):
+                    ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
 def _add_plugin(ort: Any, options: Any, plugin: dict[str, Any]) -> None:

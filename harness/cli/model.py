@@ -1,0 +1,12 @@
+"""x."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("x")
+def x() -> None:
+    """X."""

@@ -1,0 +1,465 @@
+"""The draft of a spec for a model file: interface as it is, everything else a marked guess.
+
+Guesses come from element types, names, shapes and what the graph gives away (`files.hints`).
+Nothing here reads or runs a model; `onnx-harness model add` tries the draft and asks for the next
+set of sizes where the first one does not run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.domain import dtypes
+from harness.domain.dtypes import DType
+from harness.domain.model_facts import ModelFacts
+from harness.domain.session import Port
+from harness.domain.spec import PLAIN_NAME
+from harness.errors import UsageProblem
+from harness.files.toml_text import key, table, value
+
+MODEL_FILE = "model.onnx"
+#: Operators that providers often leave to the CPU; proposed for `allow_cpu` where a model has them.
+OFTEN_ON_CPU = (
+    "If",
+    "Loop",
+    "NonMaxSuppression",
+    "NonZero",
+    "Scan",
+    "Shape",
+    "Size",
+    "StringNormalizer",
+    "TfIdfVectorizer",
+    "TopK",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "Unique",
+)
+#: Domains that the reference evaluator knows.
+STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
+#: Domain of onnxruntime-extensions, and the package that brings its library.
+EXTENSIONS_DOMAIN, EXTENSIONS = "ai.onnx.contrib", "onnxruntime_extensions"
+
+IMAGE_CHANNELS = (1, 3, 4)
+IMAGE_RANK = 4
+_COMMENT_COLUMN = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What a named dimension is guessed to be."""
+
+    min: int
+    max: int
+    small: int
+    """In the first case."""
+    large: int
+    """In the second case."""
+    is_batch: bool = False
+
+    def fixed(self, size: int) -> Size:
+        """Return the same dimension with one size only."""
+        return replace(self, min=size, max=size, small=size, large=size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputDraft:
+    """One input and the values to draw for it."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int | str, ...]
+    range: tuple[float, float] | None = None
+    values: tuple[int | str, ...] | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceDraft:
+    """What the model is held against."""
+
+    kind: str = "onnx"
+    entry: str = ""
+    """`file.py:function` of a live reference."""
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A spec to be written."""
+
+    source: str
+    """What the file was called."""
+    sha256: str
+    facts: ModelFacts
+    inputs: tuple[InputDraft, ...]
+    dims: Mapping[str, Size]
+    operators: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    reference: ReferenceDraft = ReferenceDraft()
+
+    @property
+    def cases(self) -> dict[str, dict[str, int]]:
+        """Return case name to sizes: the small one, and a larger one if a dimension is free."""
+        small = {name: size.small for name, size in self.dims.items() if size.min < size.max}
+        if not small:
+            return {self._fixed_name(): {}}
+        large = {name: self.dims[name].large for name in small}
+        batch = next((name for name in small if self.dims[name].is_batch), None)
+        if batch is None or small[batch] == large[batch]:
+            return {"small": small, "large": large}
+        return {f"batch{small[batch]}": small, f"batch{large[batch]}": large}
+
+    def _fixed_name(self) -> str:
+        first = {port.shape[0] for port in self.inputs if port.shape}
+        sizes = {self.dims[size].min if isinstance(size, str) else size for size in first}
+        return f"batch{sizes.pop()}" if len(sizes) == 1 else "fixed"
+
+
+def draft(
+    facts: ModelFacts,
+    hints: Mapping[str, object],
+    *,
+    source: str,
+    sha256: str,
+    reference: ReferenceDraft,
+) -> Draft:
+    """Return the first guess for a model.
+
+    Args:
+        facts: What inspecting the file told.
+        hints: What `harness.files.hints` found in its graph.
+        source: The file's name, for the comment.
+        sha256: Of the file.
+        reference: What the model is held against.
+
+    Raises:
+        UsageProblem: If an input is not a tensor: a spec can only draw tensors.
+    """
+    tables = _counts(hints.get("tables"))
+    names = _DimNames(facts.inputs)
+    inputs = tuple(_input(port, names, tables) for port in facts.inputs)
+    return Draft(
+        source=source,
+        sha256=sha256,
+        facts=facts,
+        inputs=inputs,
+        dims=_sizes(inputs),
+        operators=tuple(_counts(hints.get("operators"))),
+        domains=_texts(hints.get("domains")),
+        reference=reference,
+    )
+
+
+def alternatives(first: Draft) -> Iterator[Draft]:
+    """Yield `first`, then drafts with other sizes, from likely to desperate.
+
+    Dimensions may depend on each other in ways that no name tells; then equal sizes often run,
+    and a model that was exported with a free batch may still take a single sample only.
+    """
+    yield first
+    others = [name for name, size in first.dims.items() if not size.is_batch]
+    equal = Size(min=1, max=64, small=8, large=16)
+    alike = replace(first, dims={**first.dims, **dict.fromkeys(others, equal)})
+    if others:
+        yield alike
+    yield _one_sample(first)
+    if others:
+        yield _one_sample(alike)
+        fixed = {name: size.fixed(size.small) for name, size in first.dims.items()}
+        yield replace(first, dims=fixed)
+    yield replace(first, dims={name: size.fixed(1) for name, size in first.dims.items()})
+
+
+def _one_sample(each: Draft) -> Draft:
+    dims = {name: size.fixed(1) if size.is_batch else size for name, size in each.dims.items()}
+    return replace(each, dims=dims)
+
+
+def plain_name(text: str) -> str:
+    """Return a model name made from a file name; empty if nothing is left of it."""
+    name = re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-._")
+    return name if PLAIN_NAME.fullmatch(name) else ""
+
+
+# dimensions
+
+
+class _DimNames:
+    """Names for free dimensions: the model's own where they can be one, else made up."""
+
+    def __init__(self, ports: Iterable[Port]) -> None:
+        self._taken: dict[str, str] = {}
+        for port in ports:
+            for size in port.shape or ():
+                if isinstance(size, str) and size:
+                    self._name(size)
+
+    def of(self, port: Port, axis: int) -> int | str:
+        """Return the size of one axis, or the name of its dimension."""
+        size = (port.shape or ())[axis]
+        if isinstance(size, int):
+            return size
+        if size:
+            return self._name(size)
+        return "batch" if axis == 0 else self._name(f"{port.name}_axis{axis}")
+
+    def _name(self, symbol: str) -> str:
+        if symbol not in self._taken:
+            plain = re.sub(r"[^A-Za-z0-9_-]+", "_", symbol).strip("_") or "dim"
+            while plain in self._taken.values():
+                plain += "_"
+            self._taken[symbol] = plain
+        return self._taken[symbol]
+
+
+#: Names -> sizes, first match wins. Tried in this order because `past_sequence_length` is a past.
+_SIZES: tuple[tuple[re.Pattern[str], Size], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), size)
+    for pattern, size in (
+        (r"^(n|b|bs)$|batch", Size(min=1, max=16, small=1, large=3, is_batch=True)),
+        (r"past|cache", Size(min=1, max=64, small=4, large=8)),
+        (r"height|width|^h$|^w$", Size(min=32, max=512, small=224, large=256)),
+        (r"sample|audio|wave", Size(min=1600, max=32000, small=4000, large=8000)),
+        (r"seq|len|token|time|step|frame|^[tsl]$", Size(min=1, max=128, small=8, large=24)),
+    )
+)
+_FIRST_AXIS = Size(min=1, max=16, small=1, large=3, is_batch=True)
+_OTHER_AXIS = Size(min=1, max=64, small=8, large=16)
+_IMAGE_AXIS = Size(min=32, max=512, small=224, large=256)
+
+
+def _sizes(inputs: Sequence[InputDraft]) -> dict[str, Size]:
+    sizes: dict[str, Size] = {}
+    for port in inputs:
+        for axis, name in enumerate(port.shape):
+            if isinstance(name, str) and name not in sizes:
+                sizes[name] = _size(name, axis, port)
+    return sizes
+
+
+def _size(name: str, axis: int, port: InputDraft) -> Size:
+    for pattern, size in _SIZES:
+        if pattern.search(name):
+            return size
+    if axis == 0:
+        return _FIRST_AXIS
+    return _IMAGE_AXIS if _is_image(port.shape) and port.shape[axis] == name else _OTHER_AXIS
+
+
+def _is_image(shape: tuple[int | str, ...]) -> bool:
+    """Return whether a shape is like NCHW or NHWC with 1, 3 or 4 channels."""
+    return len(shape) == IMAGE_RANK and (shape[1] in IMAGE_CHANNELS or shape[3] in IMAGE_CHANNELS)
+
+
+# values
+
+
+def _input(port: Port, names: _DimNames, tables: Mapping[str, int]) -> InputDraft:
+    dtype = _dtype(port)
+    rank = len(port.shape) if port.shape is not None else None
+    shape = ("batch",) if rank is None else tuple(names.of(port, axis) for axis in range(rank))
+    plain = InputDraft(name=port.name, dtype=dtype, shape=shape)
+    guessed = _with_values(plain, tables.get(port.name))
+    if rank is None:
+        return replace(guessed, why=f"{guessed.why}; the model does not say its rank")
+    return guessed
+
+
+def _dtype(port: Port) -> DType:
+    inner = re.fullmatch(r"tensor\((.+)\)", port.type)
+    try:
+        if inner is not None:
+            return dtypes.from_type_name(inner[1])
+    except ValueError:
+        pass
+    msg = f"Input '{port.name}' is {port.type}: a spec can only draw tensors"
+    raise UsageProblem(
+        msg,
+        expected="inputs that are tensors",
+        next_step="record data sets beside the model instead: test_data_set_0/input_0.pb, "
+        "output_0.pb (a folder of this layout needs no model.toml)",
+    )
+
+
+def _with_values(port: InputDraft, rows: int | None) -> InputDraft:
+    """Return the input with values that a model of its kind is likely to take."""
+    name, dtype = port.name.lower(), port.dtype
+    if dtype is DType.STRING:
+        return replace(port, values=("a", "b", "c"), why="guess: any text")
+    if "mask" in name:
+        return replace(port, values=(1,), why="guess: nothing is masked")
+    if dtype is DType.BOOL:
+        return replace(port, why="both values are drawn")
+    if dtype.is_integer:
+        return _integers(port, name, rows)
+    return _floats(port, name)
+
+
+def _integers(port: InputDraft, name: str, rows: int | None) -> InputDraft:
+    if rows is not None and rows > 0:
+        return replace(port, range=(0, rows), why=f"rows of the table that it indexes: {rows}")
+    if name in {"sr", "sample_rate", "sampling_rate"}:
+        return replace(port, values=(16000,), why="guess: samples per second")
+    if re.search(r"len", name):
+        return replace(port, values=(1,), why="guess: no longer than the shortest sequence")
+    if port.dtype is DType.UINT8 and (_is_image(port.shape) or _names_image(name)):
+        return replace(port, range=(0, 256), why="guess: pixels")
+    return replace(port, range=(0, 2), why="guess: the narrowest that varies; widen it")
+
+
+def _floats(port: InputDraft, name: str) -> InputDraft:
+    if _is_image(port.shape) or _names_image(name):
+        return replace(port, range=(0.0, 1.0), why="guess: an image")
+    if port.dtype is DType.FLOAT8E8M0:
+        return replace(port, range=(1.0, 2.0), why="guess; this type has no sign")
+    return replace(port, range=(-1.0, 1.0), why="guess")
+
+
+def _names_image(name: str) -> bool:
+    return re.search(r"image|pixel|img", name) is not None
+
+
+# text
+
+
+def spec_text(spec: Draft, *, candidate: str = MODEL_FILE) -> str:
+    """Return the text of `model.toml`."""
+    blocks = [
+        _head(spec),
+        _candidate(spec, candidate),
+        _reference(spec),
+        _providers(),
+        *_session(spec),
+        *(_input_lines(port) for port in spec.inputs),
+        *_dim_lines(spec),
+        *_case_lines(spec),
+        *(_output_lines(port) for port in spec.facts.outputs),
+        _placement(spec),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _noted(line: str, comment: str) -> str:
+    """Return a line of TOML with a comment behind it."""
+    plain = " ".join(comment.split())
+    return f"{line:<{_COMMENT_COLUMN - 1}} # {plain}" if plain else line
+
+
+def _head(spec: Draft) -> list[str]:
+    requires = spec.reference.requires
+    lines = [
+        "# Drafted by `onnx-harness model add`. Correct what is marked as a guess, and write the",
+        "# model's origin and licence into README.md.",
+        "schema_version = 1",
+        _noted('task = ""', 'what the model does, in a word: "image-classification"'),
+        _noted('summary = ""', "one sentence for lists"),
+    ]
+    return [*lines, f"requires = {value(requires)}"] if requires else lines
+
+
+def _candidate(spec: Draft, candidate: str) -> list[str]:
+    facts = spec.facts
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in sorted(facts.opsets.items()))
+    about = f"was '{spec.source}'; {facts.nodes} nodes, opset {opsets}"
+    made = f" {facts.producer};" if facts.producer else ""
+    return [
+        "[candidate]",
+        _noted(f"file = {value(candidate)}", about),
+        f"#{made} {facts.size_bytes} bytes, SHA-256 {spec.sha256}",
+    ]
+
+
+def _reference(spec: Draft) -> list[str]:
+    if spec.reference.kind != "onnx":
+        return [
+            "[reference]",
+            f"{spec.reference.kind} = {value(spec.reference.entry)}",
+            _noted("depends = []", "files that it reads, such as weights"),
+        ]
+    return [
+        "[reference]",
+        _noted("onnx = true", "the ONNX reference evaluator runs the same file: slow, and"),
+        "# blind to faults of the export. What the model was exported from says more:",
+        '# torch = "reference.py:build"',
+    ]
+
+
+def _providers() -> list[str]:
+    return ["[providers]", "cpu = {}", _noted("# openvino = {}", "add what the model ships on")]
+
+
+def _session(spec: Draft) -> Iterator[list[str]]:
+    if EXTENSIONS_DOMAIN in spec.domains:
+        yield ["[session]", f"custom_ops = {value([EXTENSIONS])}"]
+
+
+def _input_lines(port: InputDraft) -> list[str]:
+    lines = [
+        table("inputs", port.name),
+        f"dtype = {value(port.dtype.value)}",
+        f"shape = {value(port.shape)}",
+    ]
+    if port.values is not None:
+        return [*lines, _noted(f"values = {value(port.values)}", port.why)]
+    if port.range is not None:
+        return [*lines, _noted(f"range = {value(port.range)}", port.why)]
+    return [*lines, f"# {port.why}"]
+
+
+def _dim_lines(spec: Draft) -> Iterator[list[str]]:
+    if spec.dims:
+        lines = (
+            _noted(f"{key(name)} = {{ min = {size.min}, max = {size.max} }}", "guess")
+            for name, size in spec.dims.items()
+        )
+        yield ["[dims]", *lines]
+
+
+def _case_lines(spec: Draft) -> Iterator[list[str]]:
+    for name, dims in spec.cases.items():
+        lines = ["[[case]]", f"name = {value(name)}"]
+        if dims:
+            inner = ", ".join(f"{key(dim)} = {size}" for dim, size in dims.items())
+            lines.append(f"dims = {{ {inner} }}")
+        yield lines
+
+
+def _output_lines(port: Port) -> list[str]:
+    shown = f"{port.type} {list(port.shape) if port.shape is not None else ''}".strip()
+    return [
+        table("outputs", port.name),
+        _noted(f"compare = {value(_comparison(port))}", shown),
+    ]
+
+
+def _comparison(port: Port) -> str:
+    """Return how an output is compared: numbers with a point by tolerance, the others exactly."""
+    if re.search(r"float|double|complex", port.type):
+        return "close"
+    return "labels" if "label" in port.name.lower() else "exact"
+
+
+def _placement(spec: Draft) -> list[str]:
+    found = [name for name in OFTEN_ON_CPU if name in spec.operators]
+    lines = [
+        "# Every node must run on its provider. Where some may not, say which and why:",
+        "# [placement.openvino]",
+        f'# allow_cpu = {{ ops = {value(found or ["Shape"])}, reason = "" }}',
+    ]
+    if found:
+        lines[0] = (
+            "# Every node must run on its provider. Of this model's operators, providers often\n"
+            f"# leave {', '.join(found)} to the CPU; what may stay there needs a reason:"
+        )
+    return lines
+
+
+def _counts(found: object) -> dict[str, int]:
+    return {str(name): int(n) for name, n in found.items()} if isinstance(found, dict) else {}
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
