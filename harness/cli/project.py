@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +22,12 @@ ModelsFolder = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """A folder with settings, or the current folder with none."""
 
-    root: Path
-    settings: ProjectSettings
+    def __init__(self, root: Path, settings: ProjectSettings) -> None:
+        self.root = root
+        self.settings = settings
 
     def models_folder(self, given: Path | None) -> Path:
         """Return the folder of models: the one given, else that of the settings."""
@@ -52,7 +51,7 @@ def open_project() -> Project:
 
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if _has_settings(folder)), here)
-    return Project(root=root, settings=load_settings(root))
+    return Project(root, load_settings(root))
 
 
 def _has_settings(folder: Path) -> bool:

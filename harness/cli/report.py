@@ -23,6 +23,8 @@ app = typer.Typer(
 
 #: Width of the closing table where nobody looks at columns.
 _PLAIN_WIDTH = 100
+#: What a finding tells besides its first line; a later version may add to it.
+_PARTS = frozenset({"where", "expected", "got", "next_step"})
 
 
 @app.command("merge")
@@ -124,14 +126,14 @@ def _plain(value: object) -> str:
 
 
 def _item_lines(item: ItemRecord) -> Iterator[str]:
-    from harness.domain.findings import Finding
-    from harness.errors import labelled_lines
+    from harness.errors import HarnessError, labelled_lines
 
     yield f"{item.verdict:<9}{item.key}"
     for plain in item.findings:
-        for line in labelled_lines(Finding(**plain)):
+        told = {key: text for key, text in plain.items() if key in _PARTS}
+        for line in labelled_lines(HarnessError(plain.get("what", ""), **told)):
             yield f"  {line}"
-        yield f"    {'code:':<10}{plain['code']}"
+        yield f"    {'code:':<10}{plain.get('code', '')}"
 
 
 def _table_lines(items: Sequence[ItemRecord]) -> Iterator[str]:

@@ -7,6 +7,7 @@ set of sizes where the first one does not run.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,26 +157,43 @@ def draft(
 def alternatives(first: Draft) -> Iterator[Draft]:
     """Yield `first`, then drafts with other sizes, from likely to desperate.
 
-    Dimensions may depend on each other in ways that no name tells; then equal sizes often run,
-    and a model that was exported with a free batch may still take a single sample only.
+    No name tells that a window must be long, that a state's second axis is the batch, or that a
+    model which was exported with a free batch takes a single sample only. So every other
+    dimension goes through `_options`, the fewest changes first, and all of it once more with a
+    batch of one.
     """
-    yield first
-    others = [name for name, size in first.dims.items() if not size.is_batch]
-    equal = Size(min=1, max=64, small=8, large=16)
-    alike = replace(first, dims={**first.dims, **dict.fromkeys(others, equal)})
-    if others:
-        yield alike
-    yield _one_sample(first)
-    if others:
-        yield _one_sample(alike)
-        fixed = {name: size.fixed(size.small) for name, size in first.dims.items()}
-        yield replace(first, dims=fixed)
-    yield replace(first, dims={name: size.fixed(1) for name, size in first.dims.items()})
+    batch = next((name for name, size in first.dims.items() if size.is_batch), None)
+    others = [name for name in first.dims if name != batch]
+    options = [_options(first.dims[name], tied=batch is not None) for name in others]
+    choices = sorted(itertools.product(*map(range, map(len, options))), key=sum)
+    for single in (False, True) if batch is not None else (False,):
+        for choice in choices:
+            sizes = {name: options[at][choice[at]] for at, name in enumerate(others)}
+            yield _resized(first, sizes, batch=batch, single=single)
 
 
-def _one_sample(each: Draft) -> Draft:
-    dims = {name: size.fixed(1) if size.is_batch else size for name, size in each.dims.items()}
-    return replace(each, dims=dims)
+def _options(guess: Size, *, tied: bool) -> tuple[Size | None, ...]:
+    """Return what to try for one dimension; None ties it to the batch."""
+    usual = Size(min=1, max=64, small=8, large=16)
+    long = Size(min=512, max=1024, small=512, large=1024)
+    fixed = (guess.fixed(guess.small), long.fixed(long.small), guess.fixed(1))
+    ties: tuple[Size | None, ...] = (None,) if tied else ()
+    return tuple(dict.fromkeys((guess, usual, *ties, long, *fixed)))
+
+
+def _resized(
+    first: Draft, sizes: Mapping[str, Size | None], *, batch: str | None, single: bool
+) -> Draft:
+    """Return the draft with other sizes; a dimension of None takes the batch's name."""
+    dims = {name: size for name, size in sizes.items() if size is not None}
+    if batch is not None:
+        dims = {batch: first.dims[batch].fixed(1) if single else first.dims[batch], **dims}
+    tied = {name for name, size in sizes.items() if size is None}
+    inputs = tuple(
+        replace(port, shape=tuple(batch if size in tied and batch else size for size in port.shape))
+        for port in first.inputs
+    )
+    return replace(first, inputs=inputs, dims=dims)
 
 
 def plain_name(text: str) -> str:
@@ -428,7 +446,8 @@ def _case_lines(spec: Draft) -> Iterator[list[str]]:
 
 
 def _output_lines(port: Port) -> list[str]:
-    shown = f"{port.type} {list(port.shape) if port.shape is not None else ''}".strip()
+    sizes = ", ".join("?" if size is None else str(size) for size in port.shape or ())
+    shown = port.type if port.shape is None else f"{port.type} [{sizes}]"
     return [
         table("outputs", port.name),
         _noted(f"compare = {value(_comparison(port))}", shown),

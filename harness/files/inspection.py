@@ -256,8 +256,9 @@ def _shape(kind: onnx.TypeProto) -> list[int | str | None] | None:
 def _hash(model: onnx.ModelProto, external: list[TensorProto], folder: Path) -> str:
     """Return the model hash: SHA-256 without metadata, doc strings and producer, plus data."""
     data_digest = hashlib.sha256()
-    for tensor in external:
-        _hash_external(data_digest, _entry(tensor), folder)
+    entries = [_entry(tensor) for tensor in external]
+    for entry in {tuple(sorted(entry.items())): entry for entry in entries}.values():
+        _hash_external(data_digest, entry, folder)  # shared weights are read once
     _silence(model)
     digest = hashlib.sha256(model.SerializeToString(deterministic=True))
     if external:

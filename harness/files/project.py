@@ -40,5 +40,11 @@ def _table(path: Path) -> dict[str, Any] | None:
     """Return the table of pyproject.toml, None if there is none."""
     if not path.exists():
         return None
-    table = toml.read(path).get("tool", {}).get(TABLE)
-    return table if isinstance(table, dict) else None
+    tool = toml.read(path).get("tool")
+    table = tool.get(TABLE) if isinstance(tool, dict) else None
+    if table is None or isinstance(table, dict):
+        return table
+    msg = f"'tool.{TABLE}' is no table"
+    raise SpecError(
+        msg, code="spec.invalid", where=str(path), expected=f"[tool.{TABLE}]", got=repr(table)
+    )

@@ -98,7 +98,7 @@ def _plain(message: str) -> str:
     """Turn pydantic's sentence into what a value must be."""
     for opening in ("Input should be ", "Input should "):
         message = message.removeprefix(opening)
-    return message
+    return "true" if message == "True" else message  # as TOML writes it
 
 
 def _key(location: tuple[Any, ...]) -> str:
@@ -113,7 +113,7 @@ def _key(location: tuple[Any, ...]) -> str:
 
 
 #: How pydantic names the members of the unions that specs use.
-_UNION_PARTS = frozenset({"int", "float", "str", "bool"})
+_UNION_PARTS = frozenset({"int", "float", "str", "bool", "literal[True]"})
 
 
 def _nearest(kind: Any, location: tuple[Any, ...]) -> str:

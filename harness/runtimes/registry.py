@@ -66,10 +66,7 @@ class Runtimes:
         self._launcher = launcher
         self._runtimes = {runtime.name: runtime for runtime in _find(settings, root, folder)}
         self._facts: dict[str, RuntimeFacts | HarnessError] = {}
-        self.providers: Mapping[str, Provider] = {
-            **BUILTIN,
-            **dict(_configured(settings.providers)),
-        }
+        self.providers = known_providers(settings)
 
     def all(self) -> tuple[Runtime, ...]:
         """Return all runtimes, the harness's own interpreter first."""
@@ -189,6 +186,11 @@ def added_runtimes(folder: Path) -> Iterator[Runtime]:
         yield Runtime(
             name=mark.parent.name, python=python, source="added", requirements=requirements
         )
+
+
+def known_providers(settings: ProjectSettings) -> Mapping[str, Provider]:
+    """Return all providers by short name: the built-in ones, and those of the settings."""
+    return {**BUILTIN, **dict(_configured(settings.providers))}
 
 
 def _configured(settings: Mapping[str, ProviderSettings]) -> Iterator[tuple[str, Provider]]:

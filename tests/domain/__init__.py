@@ -1,0 +1,1 @@
+"""Tests of harness.domain: no disk, no ONNX Runtime."""

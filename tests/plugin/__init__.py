@@ -1,0 +1,1 @@
+"""Tests of harness.plugin: whole pytest runs in mini projects."""
