@@ -14,7 +14,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +79,9 @@ def add_model(request: Request, *, launcher: Launcher, runtimes: Runtimes) -> Ad
     folder = request.models / name
     in_place = request.file.resolve().is_relative_to(folder.resolve())
     _refuse_overwriting(folder, in_place=in_place)
-    inspector = Inspector(launcher, sys.executable)
-    facts = _sound(inspector.inspect(request.file, limit_s=Limits().load_s), request.file)
-    hints = inspector.hints(request.file, limit_s=Limits().load_s)
+    with closing(Inspector(launcher, sys.executable)) as inspector:
+        facts = _sound(inspector.inspect(request.file, limit_s=Limits().load_s), request.file)
+        hints = inspector.hints(request.file, limit_s=Limits().load_s)
     entry, code = _entry(request, folder)
     draft = drafts.draft(
         facts,
@@ -95,9 +95,8 @@ def add_model(request: Request, *, launcher: Launcher, runtimes: Runtimes) -> Ad
         candidate = _bring(request.file, external, home, in_place=in_place)
         if code is not None and not code.resolve().is_relative_to(folder.resolve()):
             shutil.copyfile(code, home / code.name)
-        tester = Tester(name, home, launcher=launcher, runtimes=runtimes)
-        trial = _write(draft, home, candidate, tester)
-        tester.close()
+        with closing(Tester(name, home, launcher=launcher, runtimes=runtimes)) as tester:
+            trial = _write(draft, home, candidate, tester)
     return Added(name=name, folder=folder, trial=trial, notes=tuple(_notes(draft)))
 
 
@@ -286,11 +285,7 @@ def _save(text: str, home: Path) -> None:
 def _notes(draft: Draft) -> Iterator[str]:
     for _, message in draft.facts.faults:
         yield f"its contract fails: {message.splitlines()[0]}"
-    foreign = sorted(set(draft.domains) - drafts.STANDARD_DOMAINS)
-    if foreign and draft.reference.kind == "onnx":
-        yield (
-            f"the ONNX reference evaluator has no operators of {', '.join(foreign)}: "
-            "give a reference of another kind"
-        )
+    if draft.unsupported and draft.reference.kind == "onnx":
+        yield f"the ONNX reference evaluator cannot run it, give --reference: {draft.unsupported}"
     if draft.reference.kind != "onnx":
         yield "list the files that the reference reads in reference.depends"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,24 +141,24 @@ def schema() -> None:
 def _print_added(added: Added, project: Project, models: Path | None) -> None:
     suites = "suites" if (project.root / "suites").is_dir() else "--pyargs harness.suites"
     where = f" --models {models}" if models is not None else ""
-    trial = added.trial
     print(f"added model '{added.name}' in {added.folder}")
-    if trial.cases:
-        ran = ", ".join(trial.cases)
-        print(
-            f"  {'tried:':<10}{plural(len(trial.cases), 'case')} ran on cpu "
-            f"(onnxruntime {trial.version}): {ran}"
-        )
-    if trial.problem is not None:
-        kept = "not tried" if not added.trial.failed else "does not run yet"
-        print(f"  {kept}: {trial.problem.what}")
-    for note in added.notes:
-        print(f"  {'note:':<10}{note}")
-    if added.trial.failed:
-        print(
-            f"  {'next:':<10}correct [dims], [inputs] and [[case]] in {added.folder / 'model.toml'}"
-        )
+    for label, text in _told(added):
+        print(f"  {label + ':':<10}{text}")
     print(f"  {'next:':<10}pytest {suites} --provider cpu --model {added.name}{where}")
+
+
+def _told(added: Added) -> Iterator[tuple[str, str]]:
+    trial = added.trial
+    if trial.cases:
+        ran = f"{plural(len(trial.cases), 'case')} ran on cpu (onnxruntime {trial.version})"
+        yield "tried", f"{ran}: {', '.join(trial.cases)}"
+    if trial.problem is not None:
+        yield "failed" if trial.failed else "untried", trial.problem.what
+    for note in added.notes:
+        yield "note", note
+    if trial.failed:
+        keys = "[session]" if trial.hopeless else "[dims], [inputs] and [[case]]"
+        yield "next", f"correct {keys} in {added.folder / 'model.toml'}, or the model"
 
 
 def _row(model: Model | BrokenModel) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def add(
     project = open_project()
     order = Order(
         name=name,
-        requirements=tuple(requirements or _declared(project, name)),
+        requirements=_requirements(project, name, requirements or []),
         python=_interpreter(python),
         base=project.root if not requirements else Path.cwd(),
     )
@@ -94,20 +94,20 @@ def remove(name: Name) -> None:
     print(f"removed runtime '{name}' ({home})")
 
 
-def _declared(project: Project, name: str) -> tuple[str, ...]:
-    """Return the requirements that the settings declare.
+def _requirements(project: Project, name: str, given: list[str]) -> tuple[str, ...]:
+    """Return what to install: what is given, else what the settings declare.
 
     Raises:
-        UsageProblem: If there are none.
+        UsageProblem: If there is nothing, or the settings name an interpreter that exists.
     """
     from harness.errors import UsageProblem
 
     declared = project.settings.runtimes.get(name)
-    if declared is not None and declared.requirements:
-        return declared.requirements
-    if declared is not None:
+    if declared is not None and declared.python is not None:
         msg = f"Runtime '{name}' is an interpreter that exists: there is nothing to make"
-        raise UsageProblem(msg, where=f"settings, runtimes.{name}.python", got=str(declared.python))
+        raise UsageProblem(msg, where=f"settings, runtimes.{name}.python", got=declared.python)
+    if found := tuple(given) or (declared.requirements if declared is not None else ()):
+        return found
     msg = f"Nothing to install for runtime '{name}'"
     raise UsageProblem(
         msg,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,18 @@ from harness.runtimes.launchers import Launcher
 
 def describe(model: Model, *, launcher: Launcher, cache: Path) -> dict[str, Any]:
     """Return everything as JSON values; a variant that is exported or remote is not fetched."""
-    inspector = Inspector(launcher, sys.executable)
+    with closing(Inspector(launcher, sys.executable)) as inspector:
+        variants = {
+            variant: _variant(model, variant, inspector, cache)
+            for variant in model.spec.variant_names()
+        }
     return {
         "name": model.name,
         "folder": str(model.folder),
         "spec": asdict(model.spec),
         "cases": list(model.case_names()),
         "items": [item.key for item in declared_items(model)],
-        "variants": {
-            variant: _variant(model, variant, inspector, cache)
-            for variant in model.spec.variant_names()
-        },
+        "variants": variants,
     }
 
 

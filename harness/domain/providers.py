@@ -74,7 +74,7 @@ BUILTIN: dict[str, Provider] = {
 }
 
 
-def find(name: str, known: Mapping[str, Provider]) -> Provider:
+def find(name: str, known: Mapping[str, Provider], *, where: str = "--provider") -> Provider:
     """Return the provider with this short name (a runtime after `@` is left aside).
 
     Raises:
@@ -86,7 +86,7 @@ def find(name: str, known: Mapping[str, Provider]) -> Provider:
     msg = f"Unknown provider '{short}'"
     raise UsageProblem(
         msg,
-        where="--provider",
+        where=where,
         expected=f"one of {', '.join(sorted(known))}",
         next_step=did_you_mean(short, known),
     )

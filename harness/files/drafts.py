@@ -38,8 +38,6 @@ OFTEN_ON_CPU = (
     "TreeEnsembleRegressor",
     "Unique",
 )
-#: Domains that the reference evaluator knows.
-STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
 #: Domain of onnxruntime-extensions, and the package that brings its library.
 EXTENSIONS_DOMAIN, EXTENSIONS = "ai.onnx.contrib", "onnxruntime_extensions"
 
@@ -99,6 +97,8 @@ class Draft:
     dims: Mapping[str, Size]
     operators: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+    unsupported: str = ""
+    """What the ONNX reference evaluator says if it lacks an operator."""
     reference: ReferenceDraft = ReferenceDraft()
 
     @property
@@ -150,6 +150,7 @@ def draft(
         dims=_sizes(inputs),
         operators=tuple(_counts(hints.get("operators"))),
         domains=_texts(hints.get("domains")),
+        unsupported=str(hints.get("unsupported", "")),
         reference=reference,
     )
 
@@ -362,8 +363,12 @@ def spec_text(spec: Draft, *, candidate: str = MODEL_FILE) -> str:
 
 def _noted(line: str, comment: str) -> str:
     """Return a line of TOML with a comment behind it."""
-    plain = " ".join(comment.split())
-    return f"{line:<{_COMMENT_COLUMN - 1}} # {plain}" if plain else line
+    return f"{line:<{_COMMENT_COLUMN - 1}} # {_plain(comment)}" if comment else line
+
+
+def _plain(text: str) -> str:
+    """Return a text that may stand in a comment: one line, nothing that cannot be printed."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 def _head(spec: Draft) -> list[str]:
@@ -382,7 +387,7 @@ def _candidate(spec: Draft, candidate: str) -> list[str]:
     facts = spec.facts
     opsets = ", ".join(f"{domain or 'ai.onnx'} {n}" for domain, n in sorted(facts.opsets.items()))
     about = f"was '{spec.source}'; {facts.nodes} nodes, opset {opsets}"
-    made = f" {facts.producer};" if facts.producer else ""
+    made = f" made by {_plain(facts.producer)};" if facts.producer else ""
     return [
         "[candidate]",
         _noted(f"file = {value(candidate)}", about),

@@ -37,7 +37,8 @@ def hints(path: Path) -> dict[str, Any]:
 
     `tables` maps inputs to the rows of the smallest table that they index; `operators` counts
     operator types; `domains` are those of operators that the file does not define itself;
-    `external` are the files that hold weights.
+    `external` are the files that hold weights; `unsupported` is what the ONNX reference evaluator
+    says if it lacks an operator.
     """
     model = onnx.ModelProto.FromString(path.read_bytes())
     nodes = [node for graph in all_graphs(model.graph) for node in graph.node]
@@ -48,7 +49,25 @@ def hints(path: Path) -> dict[str, Any]:
         "operators": dict(Counter(node.op_type for node in nodes)),
         "domains": sorted(foreign),
         "external": sorted(set(external_locations(model))),
+        "unsupported": _unsupported(model),
     }
+
+
+def _unsupported(model: onnx.ModelProto) -> str:
+    """Return why the reference evaluator cannot take the model; nothing if it can, or may.
+
+    The weights are taken away first (in place): only the operators are looked up.
+    """
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow, and rarely needed
+
+    model.graph.ClearField("initializer")
+    try:
+        ReferenceEvaluator(model)
+    except NotImplementedError as error:
+        return str(error).splitlines()[0] if str(error) else "an operator is not implemented"
+    except Exception:  # noqa: BLE001 - without weights, anything else says nothing
+        return ""
+    return ""
 
 
 def _tables(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> dict[str, int]:

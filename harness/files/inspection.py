@@ -50,11 +50,11 @@ def inspect(path: Path) -> dict[str, Any]:
     outside = any(code == "model.external-data" for code, _ in faults)
     return {
         "faults": faults,
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "hash": "" if outside else _hash(model, external, path.parent),
         "size_bytes": size + sum(_external_size(tensor, path.parent) for tensor in external),
         "ir_version": model.ir_version,
         "opsets": {entry.domain: entry.version for entry in model.opset_import},
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "nodes": sum(1 for _ in _nodes(model.graph)),
         "parameters": _parameters(model),
         "inputs": [_port(port) for port in _real_inputs(model.graph)],

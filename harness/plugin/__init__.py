@@ -6,6 +6,7 @@ standard library only; the rest comes when an option or a suite asks for the har
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from harness.plugin.state import HarnessState, ItemGate
 
 GROUP = "onnx-harness"
+#: Where an xdist worker leaves a usage error for the controller.
+REFUSAL = "onnx_harness_refusal"
+#: Why suites could not be given their cells.
+PROBLEM = pytest.StashKey[str]()
 MARKERS = {
     "contract": "is the file a valid ONNX model with the interface that its spec promises?",
     "placement": "do the nodes really run on the provider that was asked for?",
@@ -78,12 +83,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give suites their cells; a suite is a test with one of our markers that takes a cell."""
-    if not {"cell", "gate"} <= set(metafunc.fixturenames):
+    """Give suites their cells.
+
+    A suite is a test with one of our markers, `cell` and `gate`, in a module that holds the
+    question that it puts to the gate; fixtures and markers of these names may be anybody's.
+    """
+    if not {"cell", "gate"} <= set(metafunc.fixturenames) or not _holds_question(metafunc.module):
         return
     question = next((name for name in MARKERS if _marked(metafunc, name)), None)
-    if question is not None:
+    if question is None:
+        return
+    try:
         _activate(metafunc.config).parametrize(metafunc, question)
+    except pytest.UsageError as error:  # raised here it would be a traceback of every suite
+        metafunc.config.stash[PROBLEM] = str(error)
+        metafunc.parametrize("cell", [None], ids=["nothing-to-check"])
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +122,15 @@ class Reports:
         if record is not None:
             self._found.append(record)
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Refuse a run whose suites could not be given their cells."""
+        if PROBLEM in self._config.stash:
+            refuse(self._config, self._config.stash[PROBLEM], items)
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take a usage error from an xdist worker; workers cannot stop a run themselves."""
-        self._refusal = getattr(node, "workeroutput", {}).get("onnx_harness_refusal", self._refusal)
+        self._refusal = getattr(node, "workeroutput", {}).get(REFUSAL, self._refusal)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """End as a usage error if the workers refused the selection."""
@@ -127,6 +146,25 @@ class Reports:
         width = self._config.get_terminal_writer().fullwidth
         for line in _activate(self._config).finish(self._found, width=width):
             terminalreporter.write_line(line)
+
+
+def refuse(config: pytest.Config, problem: str, items: list[pytest.Item]) -> None:
+    """Stop the run; an xdist worker cannot, so it leaves word for the controller.
+
+    Raises:
+        pytest.UsageError: Outside xdist workers.
+    """
+    output = getattr(config, "workeroutput", None)
+    if output is None:
+        raise pytest.UsageError(problem)
+    output.setdefault(REFUSAL, problem)
+    items.clear()
+
+
+def _holds_question(module: object) -> bool:
+    questions = sys.modules.get("harness.domain.questions")  # imported by every suite
+    held = [] if questions is None else [questions, *questions.QUESTIONS.values()]
+    return any(value is ours for value in vars(module).values() for ours in held)
 
 
 def _marked(metafunc: pytest.Metafunc, name: str) -> bool:

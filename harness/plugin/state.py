@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness.domain.cells import ANY, Cell, parts
-from harness.domain.providers import did_you_mean
+from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import QUESTIONS, Question
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
@@ -26,6 +26,7 @@ from harness.files import places
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
 from harness.files.project import load_settings
 from harness.pipeline import Gate
+from harness.plugin import refuse
 from harness.plugin.progress import Progress
 from harness.reports.lines import judgement_lines
 from harness.reports.summary import summary_lines
@@ -39,8 +40,6 @@ NO_PROVIDER = """No provider of the specs is usable here: nothing would be check
   next:     `onnx-harness doctor` tells what is missing"""
 NO_SUITE = """Nothing would be checked: onnx-harness was asked for, but no suite was collected
   next:     name the suites: `pytest suites/`, or `pytest --pyargs harness.suites`"""
-#: Where an xdist worker leaves a usage error for the controller.
-REFUSAL = "onnx_harness_refusal"
 #: Attribute of a test report that carries the item's record, also from xdist workers.
 REPORT_ATTRIBUTE = "onnx_harness"
 
@@ -87,6 +86,8 @@ class HarnessState:
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
             self._runtimes.check_name(name)
+        for name in self.options.provider_options:
+            find(name, self._runtimes.providers, where="--provider-option")
         loaded = with_known_providers(load_models(self.options.models), self._runtimes.providers)
         self.models = _chosen(loaded, self.options.model_globs)
         self.providers = self.options.providers
@@ -100,18 +101,23 @@ class HarnessState:
 
     def parametrize(self, metafunc: pytest.Metafunc, question: str) -> None:
         """Parametrise a suite with the parts of cells that its question is about."""
-        depth = QUESTIONS[question].depth
-        found = [
-            part
-            for model in self.models.values()
-            if isinstance(model, Model) or question == "contract"
-            for part in parts(model.cells(self._providers()), depth)
-        ]
+        found = self._found(question)
         self._made += len(found)
-        if not found:
+        metafunc.parametrize("cell", found, ids=list(map(str, found)))
+
+    def _found(self, question: str) -> list[Cell]:
+        """Return what a suite asks about: the file of a broken model, all of the others.
+
+        Where every model is broken each suite says so.
+        """
+        sound = [model for model in self.models.values() if isinstance(model, Model)]
+        asked = self.models.values() if question == "contract" or not sound else sound
+        depth = QUESTIONS[question].depth
+        cells = [cell for model in asked for cell in model.cells(self._providers())]
+        if not cells:
             msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
             raise pytest.UsageError(msg)
-        metafunc.parametrize("cell", found, ids=list(map(str, found)))
+        return list(parts(cells, depth))
 
     def _providers(self) -> tuple[str, ...]:
         """Return the providers asked for, else the declared ones that are usable here.
@@ -148,7 +154,7 @@ class HarnessState:
         """Put items of one session together; refuse a selection that leaves a named model out."""
         problem = self._unchecked(items)
         if problem:
-            self._refuse(problem, items)
+            refuse(self._config, problem, items)
         ours = [index for index, item in enumerate(items) if _cell(item) is not None]
         by_session = sorted((items[index] for index in ours), key=_session_key)
         for index, item in zip(ours, by_session, strict=True):
@@ -168,14 +174,6 @@ class HarnessState:
             what = f"The selection leaves no item of model '{lost[0]}', which --model names"
             return f"{what}\n  next:     change -k or -m, or drop it from --model"
         return ""
-
-    def _refuse(self, problem: str, items: list[pytest.Item]) -> None:
-        """Stop the run; an xdist worker cannot, so it leaves word for the controller."""
-        output = getattr(self._config, "workeroutput", None)
-        if output is None:
-            raise pytest.UsageError(problem)
-        output[REFUSAL] = problem
-        items.clear()
 
     # judging
 
@@ -209,7 +207,7 @@ class HarnessState:
             return report
         record = ItemRecord.of(question, str(cell), judgement, duration_s=call.duration)
         setattr(report, REPORT_ATTRIBUTE, record.as_json())
-        report.user_properties.extend(_properties(record))
+        item.user_properties.extend(_properties(record))  # JUnit XML reads the teardown's report
         if judgement.verdict is Verdict.ERROR:
             report.when = "setup"  # what pytest calls an error is a failure outside the call
         if isinstance(report.longrepr, tuple):  # a skip: show the suite, not this file

@@ -110,8 +110,16 @@ class Server:
         self._python = python
         self._program = program
         self._log_fd = _log_file()
-        self._process, self._control = self._start(environment, preload=preload)
-        self.can_fork = self._wait_until_ready() == 1 and preload
+        try:
+            self._process, self._control = self._start(environment, preload=preload)
+        except BaseException:
+            os.close(self._log_fd)
+            raise
+        try:
+            self.can_fork = self._wait_until_ready() == 1 and preload
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def alive(self) -> bool:

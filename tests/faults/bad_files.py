@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from harness.domain.verdict import Verdict
 from harness.testing import (
     MiniProject,
     file_spec,
@@ -19,7 +18,7 @@ from harness.testing import (
     tensor_info,
     write_sets,
 )
-from tests.faults.row import Maker, Row
+from tests.faults.table import Maker
 
 GOOD = linear_model().SerializeToString()
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n"
@@ -111,7 +110,7 @@ def wants_too_much(project: MiniProject, name: str) -> None:
     model = make_model(nodes, [tensor_info("x", shape=(1, 3))], [tensor_info("z")], weights)
     spec = file_spec(reference='recorded = "."', inputs="", case="")
     folder = project.add_model(name, spec, {"model.onnx": serialized(model)})
-    write_sets(folder, model, [([np.ones((1, 3), np.float32)], [np.float32(1)])])
+    write_sets(folder, model, [([np.ones((1, 3), np.float32)], [np.array(1, np.float32)])])
 
 
 def external(
@@ -138,27 +137,27 @@ def linked_outside(project: MiniProject, name: str) -> None:
     (project.models / name / "weights.bin").symlink_to(project.write("secret.bin", bytes(24)))
 
 
-ROWS = (
-    Row(id="file-missing", make=no_file, asks="contract"),
-    Row(id="file-is-a-folder", make=folder_for_file, asks="contract"),
-    Row(id="file-empty", make=file_of(b""), asks="contract"),
-    Row(id="file-truncated", make=file_of(GOOD[:-20]), asks="contract"),
-    Row(id="file-not-onnx", make=file_of(b"PK\x03\x04" * 20), asks="contract"),
-    Row(id="file-pointer", make=file_of(POINTER), asks="contract"),
-    Row(id="file-above-2-gib", make=sparse_file, asks="contract"),
-    Row(id="opset-unsupported", make=changed(newer_opset), asks="placement"),
-    Row(id="ir-unsupported", make=changed(newer_ir), asks="contract"),
-    Row(id="operator-unknown", make=file_of(serialized(node_model("Frobnicate", shape=BATCH_OF_3))), asks="contract"),
-    Row(id="operator-unregistered", make=file_of(unregistered_operator()), asks="placement"),
-    Row(id="graph-circular", make=file_of(circle()), asks="contract"),
-    Row(id="graph-without-nodes", make=file_of(no_nodes()), asks="contract"),
-    Row(id="outputs-none", make=changed(no_outputs), asks="contract"),
-    Row(id="external-missing", make=external(), asks="contract"),
-    Row(id="external-truncated", make=external(data={"weights.bin": bytes(20)}), asks="contract"),
-    Row(id="external-parent", make=external(location="../secret.bin"), asks="contract"),
-    Row(id="external-absolute", make=external(location="/etc/passwd"), asks="contract"),
-    Row(id="external-link", make=linked_outside, asks="contract"),
-    Row(id="external-length", make=external(length=-5, data={"weights.bin": bytes(24)}), asks="contract"),
-    Row(id="external-short", make=external(length=8, data={"weights.bin": bytes(24)}), asks="contract"),
-    Row(id="memory-too-much", make=wants_too_much, asks="parity", case="test_data_set_0"),
-)
+MAKERS: dict[str, Maker] = {
+    "file-missing": no_file,
+    "file-is-a-folder": folder_for_file,
+    "file-empty": file_of(b""),
+    "file-truncated": file_of(GOOD[:-20]),
+    "file-not-onnx": file_of(b"PK\x03\x04" * 20),
+    "file-pointer": file_of(POINTER),
+    "file-above-2-gib": sparse_file,
+    "opset-unsupported": changed(newer_opset),
+    "ir-unsupported": changed(newer_ir),
+    "operator-unknown": file_of(serialized(node_model("Frobnicate", shape=BATCH_OF_3))),
+    "operator-unregistered": file_of(unregistered_operator()),
+    "graph-circular": file_of(circle()),
+    "graph-without-nodes": file_of(no_nodes()),
+    "outputs-none": changed(no_outputs),
+    "external-missing": external(),
+    "external-truncated": external(data={"weights.bin": bytes(20)}),
+    "external-parent": external(location="../secret.bin"),
+    "external-absolute": external(location="/etc/passwd"),
+    "external-link": linked_outside,
+    "external-length": external(length=-5, data={"weights.bin": bytes(24)}),
+    "external-short": external(length=8, data={"weights.bin": bytes(24)}),
+    "memory-too-much": wants_too_much,
+}

@@ -12,7 +12,6 @@ import onnx
 from onnx import helper
 
 from harness.domain.values import Array, Value
-from harness.domain.verdict import Verdict
 from harness.testing import (
     MiniProject,
     file_spec,
@@ -21,7 +20,7 @@ from harness.testing import (
     tensor_info,
     value_bytes,
 )
-from tests.faults.row import Maker, Row
+from tests.faults.table import Maker
 
 GOOD = linear_model().SerializeToString()
 CASE = '[[case]]\nname = "one"\ndims = { batch = 2 }\ninputs = "inputs.npz"'
@@ -107,12 +106,18 @@ def put(name: str, content: bytes) -> Callable[[Path], object]:
 
 def drop(*names: str) -> Callable[[Path], object]:
     """Return what removes files of the data set."""
-    return lambda folder: [(folder / name).unlink() for name in names]
+
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return remove
 
 
-def tensor(**fields: object) -> bytes:
-    """Return a recorded tensor of these fields."""
-    data: bytes = onnx.TensorProto(**{"data_type": 1, "raw_data": bytes(16), **fields}).SerializeToString()
+def tensor(*dims: int, number: int = onnx.TensorProto.FLOAT) -> bytes:
+    """Return a recorded tensor of 16 bytes with this shape and element type."""
+    proto = onnx.TensorProto(data_type=number, dims=dims, raw_data=bytes(16))
+    data: bytes = proto.SerializeToString()
     return data
 
 
@@ -148,42 +153,44 @@ def unrecorded(files: dict[str, str | bytes], case: str = "") -> Maker:
     return make
 
 
-ROWS = (
-    Row(id="inputs-missing", make=no_archive, asks="parity"),
-    Row(id="inputs-not-zip", make=archive(b"no archive"), asks="parity"),
-    Row(id="inputs-truncated", make=archive(arrays(x=X)[:-30]), asks="parity"),
-    Row(id="inputs-corrupt", make=archive(corrupt()), asks="parity"),
-    Row(id="inputs-npy", make=archive(single_array()), asks="parity"),
-    Row(id="inputs-pickle", make=archive(PICKLE), asks="parity"),
-    Row(id="inputs-objects", make=archive(arrays(x=np.array([["a", None, 1]] * 2, dtype=object))), asks="parity"),
-    Row(id="inputs-bomb", make=archive(bomb()), asks="parity"),
-    Row(id="inputs-member", make=archive(member(b"no array")), asks="parity"),
-    Row(id="inputs-none", make=archive(arrays()), asks="parity"),
-    Row(id="inputs-dtype", make=archive(arrays(x=X.astype(np.float64))), asks="parity"),
-    Row(id="inputs-record", make=archive(arrays(x=np.zeros((2, 3), [("a", "<f4")]))), asks="parity"),
-    Row(id="inputs-rank", make=archive(arrays(x=X[0])), asks="parity"),
-    Row(id="inputs-size", make=archive(arrays(x=X[:1])), asks="parity"),
-    Row(id="inputs-name", make=archive(arrays(x=X, z=X)), asks="parity"),
-    Row(id="inputs-nan", make=archive(arrays(x=X * np.float32(np.nan))), asks="parity"),
-    Row(id="recorded-no-output", make=recorded(drop("output_0.pb")), asks="parity", case=SET),
-    Row(id="recorded-no-input", make=recorded(drop("input_0.pb")), asks="parity", case=SET),
-    Row(id="recorded-extra-output", make=recorded(put("output_1.pb", value_bytes(Y))), asks="parity", case=SET),
-    Row(id="recorded-empty-folder", make=recorded(drop("input_0.pb", "output_0.pb")), asks="parity", case=SET),
-    Row(id="recorded-file-for-folder", make=recorded(file_for_folder), asks="parity", case=SET),
-    Row(id="recorded-truncated", make=recorded(put("output_0.pb", value_bytes(Y)[:-5])), asks="parity", case=SET),
-    Row(id="recorded-empty", make=recorded(put("output_0.pb", b"")), asks="parity", case=SET),
-    Row(id="recorded-garbage", make=recorded(put("output_0.pb", b"\xff" * 40)), asks="parity", case=SET),
-    Row(id="recorded-short", make=recorded(put("output_0.pb", tensor(dims=[2, 3]))), asks="parity", case=SET),
-    Row(id="recorded-negative", make=recorded(put("output_0.pb", tensor(dims=[-2, 2]))), asks="parity", case=SET),
-    Row(id="recorded-type", make=recorded(put("output_0.pb", tensor(dims=[2, 2], data_type=77))), asks="parity", case=SET),
-    Row(id="recorded-external", make=recorded(put("output_0.pb", elsewhere())), asks="parity", case=SET),
-    Row(id="recorded-other-kind", make=recorded(put("output_0.pb", value_bytes(Y)), split_model(), (X[:1], X[1:])), asks="parity", case=SET),
-    Row(id="recorded-empty-sequence", make=recorded(put("output_0.pb", b""), split_model(), (X[:1], X[1:])), asks="parity", case=SET),
-    Row(id="recorded-dtype", make=recorded(put("output_0.pb", value_bytes(Y.astype(np.float64)))), asks="parity", case=SET),
-    Row(id="recorded-shape", make=recorded(put("output_0.pb", value_bytes(X))), asks="parity", case=SET),
-    Row(id="recorded-value", make=recorded(put("output_0.pb", value_bytes(Y + 1))), asks="parity", case=SET),
-    Row(id="recorded-input-dtype", make=recorded(put("input_0.pb", value_bytes(X.astype(np.float64)))), asks="parity", case=SET),
-    Row(id="recorded-input-shape", make=recorded(put("input_0.pb", value_bytes(Y))), asks="parity", case=SET),
-    Row(id="recorded-no-set", make=unrecorded({}), asks="contract"),
-    Row(id="recorded-no-case", make=unrecorded({"cases/test_data_set_0/x": ""}, '[[case]]\nname = "one"'), asks="parity"),
-)
+MAKERS: dict[str, Maker] = {
+    "inputs-missing": no_archive,
+    "inputs-not-zip": archive(b"no archive"),
+    "inputs-truncated": archive(arrays(x=X)[:-30]),
+    "inputs-corrupt": archive(corrupt()),
+    "inputs-npy": archive(single_array()),
+    "inputs-pickle": archive(PICKLE),
+    "inputs-objects": archive(arrays(x=np.array([["a", None, 1]] * 2, dtype=object))),
+    "inputs-bomb": archive(bomb()),
+    "inputs-member": archive(member(b"no array")),
+    "inputs-none": archive(arrays()),
+    "inputs-dtype": archive(arrays(x=X.astype(np.float64))),
+    "inputs-record": archive(arrays(x=np.zeros((2, 3), [("a", "<f4")]))),
+    "inputs-rank": archive(arrays(x=X[0])),
+    "inputs-size": archive(arrays(x=X[:1])),
+    "inputs-name": archive(arrays(x=X, z=X)),
+    "inputs-nan": archive(arrays(x=X * np.float32(np.nan))),
+    "recorded-no-output": recorded(drop("output_0.pb")),
+    "recorded-no-input": recorded(drop("input_0.pb")),
+    "recorded-extra-output": recorded(put("output_1.pb", value_bytes(Y))),
+    "recorded-empty-folder": recorded(drop("input_0.pb", "output_0.pb")),
+    "recorded-file-for-folder": recorded(file_for_folder),
+    "recorded-truncated": recorded(put("output_0.pb", value_bytes(Y)[:-5])),
+    "recorded-empty": recorded(put("output_0.pb", b"")),
+    "recorded-garbage": recorded(put("output_0.pb", b"\xff" * 40)),
+    "recorded-short": recorded(put("output_0.pb", tensor(2, 3))),
+    "recorded-negative": recorded(put("output_0.pb", tensor(-2, 2))),
+    "recorded-type": recorded(put("output_0.pb", tensor(2, 2, number=77))),
+    "recorded-external": recorded(put("output_0.pb", elsewhere())),
+    "recorded-other-kind": recorded(
+        put("output_0.pb", value_bytes(Y)), split_model(), (X[:1], X[1:])
+    ),
+    "recorded-empty-sequence": recorded(put("output_0.pb", b""), split_model(), (X[:1], X[1:])),
+    "recorded-dtype": recorded(put("output_0.pb", value_bytes(Y.astype(np.float64)))),
+    "recorded-shape": recorded(put("output_0.pb", value_bytes(X))),
+    "recorded-value": recorded(put("output_0.pb", value_bytes(Y + 1))),
+    "recorded-input-dtype": recorded(put("input_0.pb", value_bytes(X.astype(np.float64)))),
+    "recorded-input-shape": recorded(put("input_0.pb", value_bytes(Y))),
+    "recorded-no-set": unrecorded({}),
+    "recorded-no-case": unrecorded({"cases/test_data_set_0/x": ""}, '[[case]]\nname = "one"'),
+}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from harness.domain.verdict import Verdict
 from harness.testing import MiniProject, file_spec, linear_model
-from tests.faults.row import Maker, Row
+from tests.faults.table import Maker
 
-GOOD = linear_model().SerializeToString()
+GOOD: bytes = linear_model().SerializeToString()
 QUICK = "[limits]\nreference_s = 1.0"
 MODULE = """import os, pathlib, sys, time
 import torch
@@ -63,7 +62,9 @@ def build():
 """
 
 
-def code(text: str, *, entry: str = "reference.py:build", more: str = "", tables: str = "") -> Maker:
+def code(
+    text: str, *, entry: str = "reference.py:build", more: str = "", tables: str = ""
+) -> Maker:
     """Return the maker of the linear model with this file as its PyTorch reference."""
     spec = file_spec(reference=f'torch = "{entry}"\n{more}', more=tables)
     files = {"model.onnx": GOOD, "reference.py": text, "secret.txt": "not declared"}
@@ -93,35 +94,35 @@ def estimator(text: str, methods: str = "{ variable = 'predict' }") -> Maker:
     return make
 
 
-ROWS = (
-    Row(id="reference-raises", make=forward('raise RuntimeError("no weights")'), asks="parity"),
-    Row(id="reference-build-raises", make=build('raise RuntimeError("no weights")'), asks="parity"),
-    Row(id="reference-syntax", make=code("def build(:\n"), asks="parity"),
-    Row(id="reference-import", make=code("import no_such_module\n"), asks="parity"),
-    Row(id="reference-hangs", make=forward("time.sleep(60)", QUICK), asks="parity"),
-    Row(id="reference-build-hangs", make=build("time.sleep(60)", QUICK), asks="parity"),
-    Row(id="reference-exits", make=forward("sys.exit(3)"), asks="parity"),
-    Row(id="reference-aborts", make=forward("os.abort()"), asks="parity"),
-    Row(id="reference-count", make=forward("return x[:, :2], x"), asks="parity"),
-    Row(id="reference-names", make=forward('return {"z": x[:, :2]}'), asks="parity"),
-    Row(id="reference-nothing", make=forward("return None"), asks="parity"),
-    Row(id="reference-shape", make=forward("return x"), asks="parity"),
-    Row(id="reference-broadcast", make=forward("return x[:0, :2]"), asks="parity"),
-    Row(id="reference-dtype", make=forward("return x[:, :2].double()"), asks="parity"),
-    Row(id="reference-nan", make=forward("return x[:, :2] * torch.nan"), asks="parity"),
-    Row(id="reference-text", make=forward('return "y"'), asks="parity"),
-    Row(id="reference-number", make=forward("return 3.0"), asks="parity"),
-    Row(id="reference-nested", make=forward("return [[x[:, :2]]]"), asks="parity"),
-    Row(id="reference-no-module", make=code("def build():\n    return 3\n"), asks="parity"),
-    Row(id="reference-no-function", make=code("", entry="reference.py:make"), asks="parity"),
-    Row(id="reference-no-file", make=code("", entry="other.py:build"), asks="parity"),
-    Row(id="reference-no-archive", make=code("", entry="secret.txt"), asks="parity"),
-    Row(id="reference-depends", make=code("", more='depends = ["weights.bin"]'), asks="parity"),
-    Row(id="reference-undeclared", make=forward(PEEK), asks="parity"),
-    Row(id="reference-noisy", make=forward(NOISE), asks="parity"),
-    Row(id="reference-colours", make=forward(COLOURS), asks="parity"),
-    Row(id="methods-missing", make=estimator(LINE, "{ y = 'predict' }"), asks="parity"),
-    Row(id="methods-unknown", make=estimator(LINE, "{ variable = 'foretell' }"), asks="parity"),
-    Row(id="converter-endless", make=estimator(FOREST), asks="contract"),
-    Row(id="converter-refuses", make=estimator(ODD), asks="contract"),
-)
+MAKERS: dict[str, Maker] = {
+    "reference-raises": forward('raise RuntimeError("no weights")'),
+    "reference-build-raises": build('raise RuntimeError("no weights")'),
+    "reference-syntax": code("def build(:\n"),
+    "reference-import": code("import no_such_module\n"),
+    "reference-hangs": forward("time.sleep(60)", QUICK),
+    "reference-build-hangs": build("time.sleep(60)", QUICK),
+    "reference-exits": forward("sys.exit(3)"),
+    "reference-aborts": forward("os.abort()"),
+    "reference-count": forward("return x[:, :2], x"),
+    "reference-names": forward('return {"z": x[:, :2]}'),
+    "reference-nothing": forward("return None"),
+    "reference-shape": forward("return x"),
+    "reference-broadcast": forward("return x[:0, :2]"),
+    "reference-dtype": forward("return x[:, :2].double()"),
+    "reference-nan": forward("return x[:, :2] * torch.nan"),
+    "reference-text": forward('return "y"'),
+    "reference-number": forward("return 3.0"),
+    "reference-nested": forward("return [[x[:, :2]]]"),
+    "reference-no-module": code("def build():\n    return 3\n"),
+    "reference-no-function": code("", entry="reference.py:make"),
+    "reference-no-file": code("", entry="other.py:build"),
+    "reference-no-archive": code("", entry="secret.txt"),
+    "reference-depends": code("", more='depends = ["weights.bin"]'),
+    "reference-undeclared": forward(PEEK),
+    "reference-noisy": forward(NOISE),
+    "reference-colours": forward(COLOURS),
+    "methods-missing": estimator(LINE, "{ y = 'predict' }"),
+    "methods-unknown": estimator(LINE, "{ variable = 'foretell' }"),
+    "converter-endless": estimator(FOREST),
+    "converter-refuses": estimator(ODD),
+}

@@ -14,7 +14,6 @@ from onnx import helper
 
 from harness.domain.dtypes import DType
 from harness.domain.values import Array
-from harness.domain.verdict import Verdict
 from harness.testing import (
     MiniProject,
     file_spec,
@@ -23,7 +22,7 @@ from harness.testing import (
     tensor_info,
     write_sets,
 )
-from tests.faults.row import Maker, Row
+from tests.faults.table import Maker
 
 SOURCE = Path(__file__).with_name("crash.c")
 HAS_COMPILER = shutil.which("cc") is not None
@@ -46,7 +45,11 @@ def loop_model() -> onnx.ModelProto:
     body = helper.make_graph(
         [helper.make_node("Identity", ["more"], ["again"]), helper.make_node("Neg", ["v"], ["w"])],
         "body",
-        [tensor_info("i", DType.INT64), tensor_info("more", DType.BOOL), tensor_info("v", shape=[3])],
+        [
+            tensor_info("i", DType.INT64),
+            tensor_info("more", DType.BOOL),
+            tensor_info("v", shape=[3]),
+        ],
         again,
     )
     weights = {"turns": np.array(2**40, dtype=np.int64), "yes": np.array(True)}  # noqa: FBT003
@@ -54,7 +57,9 @@ def loop_model() -> onnx.ModelProto:
     return make_model([node], [tensor_info("x", shape=[3])], [tensor_info("y", shape=[3])], weights)
 
 
-def recorded(model: onnx.ModelProto, x: Array, y: Array, *, library_name: str, limits: str) -> Maker:
+def recorded(
+    model: onnx.ModelProto, x: Array, y: Array, *, library_name: str, limits: str
+) -> Maker:
     """Return the maker of a model with recorded data whose sessions load a library."""
     session = f'[session]\ncustom_ops = ["./{library_name}"]\n' if library_name else ""
     spec = file_spec(reference='recorded = "."', inputs="", case="", more=f"{session}{limits}")
@@ -80,13 +85,13 @@ def looping(library_name: str = "", limits: str = "") -> Maker:
     return recorded(loop_model(), x, x, library_name=library_name, limits=limits)
 
 
-ROWS = (
-    Row(id="session-aborts", make=opening("abort.so"), asks="placement"),
-    Row(id="session-segfaults", make=opening("segv.so"), asks="placement"),
-    Row(id="session-killed", make=opening("kill.so"), asks="placement"),
-    Row(id="session-exits", make=opening("exit.so"), asks="placement"),
-    Row(id="session-hangs", make=opening("hang.so", "[limits]\nload_s = 1.0"), asks="placement"),
-    Row(id="run-segfaults", make=looping("late-segv.so"), asks="parity", case=CASE),
-    Row(id="run-killed", make=looping("late-kill.so"), asks="parity", case=CASE),
-    Row(id="run-hangs", make=looping(limits="[limits]\nrun_s = 1.0"), asks="parity", case=CASE),
-)
+MAKERS: dict[str, Maker] = {
+    "session-aborts": opening("abort.so"),
+    "session-segfaults": opening("segv.so"),
+    "session-killed": opening("kill.so"),
+    "session-exits": opening("exit.so"),
+    "session-hangs": opening("hang.so", "[limits]\nload_s = 1.0"),
+    "run-segfaults": looping("late-segv.so"),
+    "run-killed": looping("late-kill.so"),
+    "run-hangs": looping(limits="[limits]\nrun_s = 1.0"),
+}

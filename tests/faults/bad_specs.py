@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from harness.domain.verdict import Verdict
 from harness.testing import MiniProject, file_spec, linear_model
-from tests.faults.row import Maker, Row
+from tests.faults.table import Maker
 
 GOOD = linear_model().SerializeToString()
 FILE = 'file = "model.onnx"'
@@ -42,7 +41,8 @@ def case(keys: str, most: int = 8) -> Maker:
 
 def source(keys: str) -> Maker:
     """Return the maker of a model whose candidate is given by these keys."""
-    return spec(file_spec().replace(FILE, keys))
+    text = file_spec(reference='torch = "reference.py:build"')
+    return spec(text.replace(FILE, keys))
 
 
 def empty_folder(project: MiniProject, name: str) -> None:
@@ -57,42 +57,42 @@ def folder_not_utf8(project: MiniProject, _: str) -> None:
     (folder / "model.toml").write_text(file_spec(), encoding="utf-8")
 
 
-ROWS = (
-    Row(id="Not_Plain", make=spec(file_spec()), asks="contract"),
-    Row(id="name-not-utf8", model="caf\\udce9", make=folder_not_utf8, asks="contract"),
-    Row(id="folder-empty", make=empty_folder, asks="contract"),
-    Row(id="toml-empty", make=spec(""), asks="contract"),
-    Row(id="toml-not-toml", make=spec("schema_version = = 1\n"), asks="contract"),
-    Row(id="toml-not-utf8", make=spec(b'summary = "caf\xe9"\n'), asks="contract"),
-    Row(id="toml-nested", make=spec("a = " + "[" * 5000), asks="contract"),
-    Row(id="toml-date", make=spec("schema_version = 2026-01-01\n"), asks="contract"),
-    Row(id="key-unknown", make=more(f"[outputs.y.tolerence]\ncpu = {REASONED}"), asks="contract"),
-    Row(id="key-unknown-top", make=spec("colour = 1\n" + file_spec()), asks="contract"),
-    Row(id="value-type", make=case('dims = { batch = "1" }'), asks="contract"),
-    Row(id="value-infinite", make=inputs(f'{X} = "float32"\nrange = [0.0, inf]'), asks="contract"),
-    Row(id="value-not-a-number", make=inputs(f'{X} = "float32"\nrange = [0.0, nan]'), asks="contract"),
-    Row(id="value-words", make=inputs(f'{X} = "float32"\nvalues = ["a"]'), asks="contract"),
-    Row(id="value-too-wide", make=inputs(f'{X} = "uint8"\nvalues = [300]'), asks="contract"),
-    Row(id="range-too-wide", make=inputs(f'{X} = "uint8"\nrange = [0, 300]'), asks="contract"),
-    Row(id="case-missing", make=spec(file_spec(case="")), asks="contract"),
-    Row(id="case-open", make=case(""), asks="parity"),
-    Row(id="dims-huge", make=case("dims = { batch = 1000000000000000 }", 10**15), asks="parity"),
-    Row(id="dtype-unknown", make=inputs(f'{X} = "float33"'), asks="contract"),
-    Row(id="dtype-wrong", make=inputs(f'{X} = "float64"'), asks="contract"),
-    Row(id="dtype-output", make=more('[outputs.y]\ndtype = "float16"'), asks="parity"),
-    Row(id="shape-wrong", make=inputs('[inputs.x]\ndtype = "float32"\nshape = ["batch", 4]'), asks="contract"),
-    Row(id="input-unused", make=inputs(f'{X} = "float32"\n\n{X.replace("x", "mask")} = "float32"'), asks="contract"),
-    Row(id="input-misnamed", make=inputs(f'{X.replace(".x", ".X")} = "float32"'), asks="contract"),
-    Row(id="output-misnamed", make=more('[outputs.z]\ncompare = "close"'), asks="contract"),
-    Row(id="state-output", make=more('[state]\nfeedback = { z = "x" }\nsteps = 2'), asks="parity"),
-    Row(id="session-key", make=more('[session.config]\n"session.disable_prepackin" = "1"'), asks="placement"),
-    Row(id="provider-unknown", make=spec(file_spec(providers="cpu = {}\ncpuu = {}")), asks="contract"),
-    Row(id="provider-tolerance", make=more(f"[outputs.y.tolerance]\ncpuu = {REASONED}"), asks="contract"),
-    Row(id="tolerance-reason", make=more(f"[outputs.y.tolerance]\ncpu = {REASONED.replace('none', '')}"), asks="contract"),
-    Row(id="custom-ops-missing", make=more('[session]\ncustom_ops = ["./lib.so"]'), asks="placement"),
-    Row(id="custom-ops-broken", make=more('[session]\ncustom_ops = ["./model.toml"]'), asks="placement"),
-    Row(id="package-missing", make=spec('requires = ["no-such-distribution"]\n' + file_spec()), asks="contract"),
-    Row(id="package-file", make=source(f'package = "numpy"\n{FILE}'), asks="contract"),
-    Row(id="url-hash", make=source(f'url = "file:///etc/passwd"\nsha256 = "{"0" * 64}"'), asks="contract"),
-    Row(id="url-missing", make=source(f'url = "file:///no/model.onnx"\nsha256 = "{"0" * 64}"'), asks="contract"),
-)
+MAKERS: dict[str, Maker] = {
+    "Not_Plain": spec(file_spec()),
+    "name-not-utf8": folder_not_utf8,
+    "folder-empty": empty_folder,
+    "toml-empty": spec(""),
+    "toml-not-toml": spec("schema_version = = 1\n"),
+    "toml-not-utf8": spec(b'summary = "caf\xe9"\n'),
+    "toml-nested": spec("a = " + "[" * 5000),
+    "toml-date": spec("schema_version = 2026-01-01\n"),
+    "key-unknown": more(f"[outputs.y.tolerence]\ncpu = {REASONED}"),
+    "key-unknown-top": spec("colour = 1\n" + file_spec()),
+    "value-type": case('dims = { batch = "1" }'),
+    "value-infinite": inputs(f'{X} = "float32"\nrange = [0.0, inf]'),
+    "value-not-a-number": inputs(f'{X} = "float32"\nrange = [0.0, nan]'),
+    "value-words": inputs(f'{X} = "float32"\nvalues = ["a"]'),
+    "value-too-wide": inputs(f'{X} = "uint8"\nvalues = [300]'),
+    "range-too-wide": inputs(f'{X} = "uint8"\nrange = [0, 300]'),
+    "case-missing": spec(file_spec(case="")),
+    "case-open": case(""),
+    "dims-huge": case("dims = { batch = 1000000000000000 }", 10**15),
+    "dtype-unknown": inputs(f'{X} = "float33"'),
+    "dtype-wrong": inputs(f'{X} = "float64"'),
+    "dtype-output": more('[outputs.y]\ndtype = "float16"'),
+    "shape-wrong": inputs('[inputs.x]\ndtype = "float32"\nshape = ["batch", 4]'),
+    "input-unused": inputs(f'{X} = "float32"\n\n{X.replace("x", "mask")} = "float32"'),
+    "input-misnamed": inputs(f'{X.replace(".x", ".X")} = "float32"'),
+    "output-misnamed": more('[outputs.z]\ncompare = "close"'),
+    "state-output": more('[state]\nfeedback = { z = "x" }\nsteps = 2'),
+    "session-key": more('[session.config]\n"session.disable_prepackin" = "1"'),
+    "provider-unknown": spec(file_spec(providers="cpu = {}\ncpuu = {}")),
+    "provider-tolerance": more(f"[outputs.y.tolerance]\ncpuu = {REASONED}"),
+    "tolerance-reason": more(f"[outputs.y.tolerance]\ncpu = {REASONED.replace('none', '')}"),
+    "custom-ops-missing": more('[session]\ncustom_ops = ["./lib.so"]'),
+    "custom-ops-broken": more('[session]\ncustom_ops = ["./model.toml"]'),
+    "package-missing": spec('requires = ["no-such-distribution"]\n' + file_spec()),
+    "package-file": source(f'package = "numpy"\n{FILE}'),
+    "url-hash": source(f'url = "file:///etc/passwd"\nsha256 = "{"0" * 64}"'),
+    "url-missing": source(f'url = "file:///no/model.onnx"\nsha256 = "{"0" * 64}"'),
+}

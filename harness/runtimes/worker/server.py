@@ -1,9 +1,9 @@
 """The process that makes workers: it imports once, then forks (or spawns) on request.
 
-A fork server is one process per runtime with numpy and ONNX Runtime loaded and no session yet.
-It has a single thread, so its forked children start sound; it refuses to fork when its imports
-started more. Each child dies with it (`PR_SET_PDEATHSIG`), and it dies with the harness (end of
-the control stream), so nothing is left behind, not even after SIGKILL.
+A fork server is one process per runtime with numpy and ONNX Runtime loaded and warmed up, and
+no session open. It has a single thread, so its forked children start sound; it refuses to fork
+when its imports started more. Each child dies with it (`PR_SET_PDEATHSIG`), and it dies with the
+harness (end of the control stream), so nothing is left behind, not even after SIGKILL.
 """
 
 from __future__ import annotations
@@ -66,10 +66,13 @@ class ForkServer:
         try:
             for module in filter(None, preload):
                 importlib.import_module(module)
-            load_program(self._program)
+            program = load_program(self._program)
         except BaseException:  # reported to the harness, which names the cause
             self._control.send({"ready": False, "error": traceback.format_exc(limit=-3)})
             return
+        if any(preload):
+            with contextlib.suppress(Exception):  # what is wrong shows in the first worker
+                getattr(program, "warm_up", int)()
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
             self._loop()

@@ -1,0 +1,38 @@
+"""`--provider-option`: options of execution providers."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.testing import MiniProject
+
+
+@pytest.mark.parametrize("text", ["cpu.x", "x=1", ".x=1", "cpu.=1", "cpu"])
+def test_form(tiny: MiniProject, text: str) -> None:
+    """Anything but PROVIDER.KEY=VALUE is refused."""
+    outcome = tiny.run("--provider-option", text)
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert outcome.text.strip() == (
+        f"ERROR: Provider option '{text}' is not of the form PROVIDER.KEY=VALUE\n"
+        "  where:    --provider-option\n"
+        "  expected: for example cuda.use_tf32=0"
+    )
+
+
+def test_unknown_provider(tiny: MiniProject) -> None:
+    """An option for nobody would be without effect."""
+    outcome = tiny.run("--provider-option", "cudda.use_tf32=0")
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert outcome.text.startswith(
+        "ERROR: Unknown provider 'cudda'\n  where:    --provider-option\n"
+    )
+    assert outcome.text.strip().endswith("next:     did you mean 'cuda'?")
+
+
+def test_an_option_is_part_of_the_command_that_repeats_an_item(mixed: MiniProject) -> None:
+    """What was given is given again."""
+    outcome = mixed.run("--model", "wrong", "-m", "parity", "--provider-option", "cpu.use_arena=1")
+    again = "--provider cpu --provider-option cpu.use_arena=1"
+    lines = [line for line in outcome.text.splitlines() if line.startswith("  again:")]
+    assert len(lines) == 1
+    assert lines[0].endswith(again)
