@@ -20,9 +20,9 @@ from harness.builds.candidates import candidate_file
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
-from harness.domain.session import SessionConfig, check_config_keys
+from harness.domain.session import CPU_PROVIDER, SessionConfig, check_config_keys
 from harness.domain.values import Values, leaves
-from harness.errors import EnvironmentProblem, HarnessError, RunFailed
+from harness.errors import EnvironmentProblem, HarnessError, RunFailed, SpecError
 from harness.files import cases
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
@@ -217,6 +217,9 @@ class Evidence:
             **(use.options if use else {}),
             **self._selection.provider_options.get(provider.name, {}),
         }
+        if options and provider.ep == CPU_PROVIDER:
+            msg = f"{CPU_PROVIDER} takes no options, and would ignore them without a word"
+            raise SpecError(msg, code="session.option", where=resolved.name, got=str(options))
         return SessionConfig(
             provider=provider.ep,
             options=options,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from harness.domain.dtypes import DType
 from harness.domain.spec import InputSpec
-from harness.domain.values import Array, Value, Values, leaves
+from harness.domain.values import Array, Value, Values, kind, leaves
 from harness.errors import SpecError
 
 Words = npt.NDArray[np.uint64]
@@ -101,6 +101,7 @@ def hash_values(values: Values) -> str:
     """Return the SHA-256 of named values: names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(values):
+        digest.update(f"{name}\0{kind(values[name])}\0".encode())  # an empty one has no leaves
         for path, array in leaves(values[name], name):
             digest.update(f"{path}\0{array.dtype.name}\0{array.shape}\0".encode())
             digest.update(_bytes(array))

@@ -268,7 +268,7 @@ class OutputSpec:
     __pydantic_config__: ClassVar = STRICT
 
     compare: Literal["close", "exact", "labels", "set"] = "close"
-    """`close`: within tolerance; `exact`: bit for bit; `labels`: the same class labels;
+    """`close`: within tolerance; `exact`: equal values; `labels`: the same class labels;
     `set`: the same values in any order."""
     dtype: DType | None = None
     """Element type that the candidate promises; by default the reference's."""

@@ -122,7 +122,7 @@ def _data_size(tensor: TensorProto) -> int | None:
 def _external_problem(entry: dict[str, str], folder: Path, wanted: int | None) -> str:
     location = entry.get("location", "")
     file = folder / location
-    if not location or not file.resolve().is_relative_to(folder.resolve()):
+    if not location or "\0" in location or not file.resolve().is_relative_to(folder.resolve()):
         return f"external data '{location}' points outside the model's folder"
     if not file.is_file():
         return f"external data '{location}' is missing"

@@ -114,7 +114,7 @@ def _with_known_providers(
     faults = [] if isinstance(model, BrokenModel) else _provider_faults(model.spec, known)
     if not faults:
         return model
-    problem = _faulty(f"Model spec '{model.name}'", model.folder / SPEC_FILE, faults)
+    problem = toml.faulty(f"Model spec '{model.name}'", model.folder / SPEC_FILE, faults)
     return BrokenModel(name=model.name, folder=model.folder, problem=problem)
 
 
@@ -171,7 +171,7 @@ def _read_spec(folder: Path) -> ModelSpec:
         if not zoo.data_sets(folder / recorded):
             faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
     if faults:
-        raise _faulty(title, path, faults)
+        raise toml.faulty(title, path, faults)
     return spec
 
 
@@ -280,14 +280,3 @@ def _case_faults(spec: ModelSpec) -> list[str]:
     if spec.case or spec.reference.recorded is not None:
         return []
     return ["'case' is missing: a model without a case has no parity cell"]
-
-
-def _faulty(title: str, path: Path, faults: list[str]) -> SpecError:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return SpecError(
-        f"{title} has {count}: {faults[0]}",
-        code="spec.invalid",
-        where=str(path),
-        got="\n".join(faults),
-        next_step="mend the keys above; `onnx-harness model schema` prints the format",
-    )

@@ -31,9 +31,13 @@ def load_settings(root: Path) -> ProjectSettings:
             next_step="move all settings into one of them",
         )
     if own.exists():
-        return toml.validate(ProjectSettings, toml.read(own), path=own, title="Project settings")
-    path = root / PYPROJECT
-    return toml.validate(ProjectSettings, shared or {}, path=path, title="Project settings")
+        return _validated(toml.read(own), own)
+    return _validated(shared or {}, root / PYPROJECT)
+
+
+def _validated(tables: dict[str, Any], path: Path) -> ProjectSettings:
+    title = f"Settings file '{path.name}'"
+    return toml.validate(ProjectSettings, tables, path=path, title=title)
 
 
 def _table(path: Path) -> dict[str, Any] | None:

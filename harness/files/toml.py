@@ -60,10 +60,14 @@ def validate(kind: type[T], tables: dict[str, Any], *, path: Path, title: str) -
         return _adapter(kind).validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as error:
         faults = list(_faults(kind, error.errors(include_url=False)))
+    raise faulty(title, path, faults)
+
+
+def faulty(title: str, path: Path, faults: Sequence[str]) -> SpecError:
+    """Return the error that tells all faults of a file; `title` is what it describes."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    msg = f"{title} has {count}: {faults[0].splitlines()[0]}"
-    raise SpecError(
-        msg,
+    return SpecError(
+        f"{title} has {count}: {faults[0].splitlines()[0]}",
         code="spec.invalid",
         where=str(path),
         got="\n".join(faults),

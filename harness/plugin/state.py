@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.domain.cells import ANY, Cell, parts
+from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import QUESTIONS, Question
 from harness.domain.verdict import Judgement, Verdict
@@ -113,7 +113,11 @@ class HarnessState:
         sound = [model for model in self.models.values() if isinstance(model, Model)]
         asked = self.models.values() if question == "contract" or not sound else sound
         depth = QUESTIONS[question].depth
-        cells = [cell for model in asked for cell in model.cells(self._providers())]
+        providers = self._providers()
+        if idle := sorted(set(self.options.provider_options) - set(map(short_name, providers))):
+            msg = f"Provider option for '{idle[0]}', which does not take part in this run"
+            raise pytest.UsageError(msg)
+        cells = [cell for model in asked for cell in model.cells(providers)]
         if not cells:
             msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
             raise pytest.UsageError(msg)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from rich.console import Console
-from rich.table import Table
 
 from harness.domain.verdict import Verdict
 from harness.results.record import ItemRecord
@@ -16,8 +12,13 @@ from harness.results.record import ItemRecord
 TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
 TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compared")
-#: Model names are never cut, so the table may be wider than a narrow terminal.
-LEAST_WIDTH = 120
+HEADINGS = (
+    *("model", "contract", "provider"),
+    *(verdict.lower() for verdict in Verdict),
+    *("worst / allowed", "placement"),
+)
+#: Columns of words; those after them hold numbers and are aligned at the right.
+WORDS = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,19 +36,29 @@ def summary_lines(records: Sequence[ItemRecord], *, width: int) -> Iterator[str]
     The column `contract` is about the model's files; the counts are about the provider's items.
     """
     contracts, rows = _gathered(records)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "contract", "provider"):
-        table.add_column(heading, no_wrap=True)
-    for heading in (*(verdict.lower() for verdict in Verdict), "worst / allowed", "placement"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for (model, provider), row in rows.items():
-        counts = [str(row.verdicts[verdict] or "-") for verdict in Verdict]
-        worst = "-" if row.worst is None else f"{row.worst:.3g}"
-        contract = contracts.get(model, "-").lower()
-        table.add_row(model, contract, provider or "-", *counts, worst, row.placed or "-")
     yield TITLE.center(width, "=")
-    yield from _rendered(table, max(width, LEAST_WIDTH))
+    yield from _aligned([HEADINGS, *(_cells(*key, row, contracts) for key, row in rows.items())])
     yield _totals(records)
+
+
+def _cells(
+    model: str, provider: str, row: _Row, contracts: Mapping[str, Verdict]
+) -> tuple[str, ...]:
+    counts = [str(row.verdicts[verdict] or "-") for verdict in Verdict]
+    worst = "-" if row.worst is None else f"{row.worst:.3g}"
+    contract = contracts.get(model, "-").lower()
+    return (model, contract, provider or "-", *counts, worst, row.placed or "-")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows with columns as wide as their widest cell: names are never cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            text.ljust(width) if index < WORDS else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
 
 
 def _gathered(
@@ -92,13 +103,10 @@ def _totals(records: Sequence[ItemRecord]) -> str:
         sums.update({name: record.counts.get(name, 0) for name in TOTALS})
     verdicts = Counter(record.verdict for record in records)
     judged = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])
-    done = ", ".join(f"{sums[name]:,} {name.replace('_', ' ')}" for name in TOTALS)
-    return f"{len(records)} items: {judged}; {done}"
+    done = ", ".join(_counted(sums[name], *name.split("_")) for name in TOTALS)
+    return f"{_counted(len(records), 'items')}: {judged}; {done}"
 
 
-def _rendered(table: Table, width: int) -> Iterator[str]:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        yield line.rstrip()
+def _counted(number: int, plural: str, *rest: str) -> str:
+    noun = plural.removesuffix("s") if number == 1 else plural
+    return " ".join((f"{number:,}", noun, *rest))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import tempfile
@@ -41,9 +42,11 @@ class Program:
     """Modules that the fork server imports once."""
     needs_harness: bool = False
     """Whether it imports the harness, and so runs in the harness's own interpreter."""
+    keeps_spare: bool = False
+    """Whether many workers are made one after the other, so that one is forked ahead."""
 
 
-INFERENCE = Program(name=".session", preload=("numpy", "onnxruntime"))
+INFERENCE = Program(name=".session", preload=("numpy", "onnxruntime"), keeps_spare=True)
 INSPECTION = Program(
     name="harness.runtimes.inspection", preload=("numpy", "onnx"), needs_harness=True
 )
@@ -74,7 +77,10 @@ class LocalLauncher:
             EnvironmentProblem: If the interpreter or its packages are missing or broken.
         """
         server = self._servers.get((python, program))
-        if server is None or not server.alive:
+        if server is not None and not server.alive:
+            self._servers.pop((python, program)).close()
+            server = None
+        if server is None:
             server = Server(python, program, self._environment, preload=fork)
             self._servers[python, program] = server
         return server.make_worker(fork=fork and server.can_fork)
@@ -101,6 +107,27 @@ def _log_file() -> int:
     return fd
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """A worker that was asked for, with the harness's ends of its streams."""
+
+    method: str
+    socket: socket.socket
+    log_fd: int
+    status_fd: int
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the worker is gone already, killed for memory perhaps."""
+        return bool(select.select([self.status_fd], [], [], 0)[0])
+
+    def cancel(self) -> None:
+        """Close the streams; the worker, if there is one, ends with them."""
+        self.socket.close()
+        os.close(self.log_fd)
+        os.close(self.status_fd)
+
+
 class Server:
     """The process that makes the workers of one interpreter and program."""
 
@@ -110,13 +137,19 @@ class Server:
         self._python = python
         self._program = program
         self._log_fd = _log_file()
+        self._spare: _Order | None = None
         try:
             self._process, self._control = self._start(environment, preload=preload)
         except BaseException:
             os.close(self._log_fd)
             raise
         try:
+            try:
             self.can_fork = self._wait_until_ready() == 1 and preload
+        except BaseException:
+            self._process.kill()
+            self.close()
+            raise
         except BaseException:
             self.close()
             raise
@@ -127,36 +160,62 @@ class Server:
         return self._process.poll() is None
 
     def make_worker(self, *, fork: bool) -> Worker:
-        """Return a new worker process."""
+        """Return a new worker process; the next one is forked while this one is used."""
         method = "fork" if fork else "spawn"
+        worker = self._receive(self._take_spare(method) or self._order(method))
+        if fork and self._program.keeps_spare:
+            with contextlib.suppress(EnvironmentProblem):  # the next launch tells it
+                self._spare = self._order(method)
+        return worker
+
+    def _take_spare(self, method: str) -> _Order | None:
+        spare, self._spare = self._spare, None
+        if spare is not None and (spare.method != method or spare.ended):
+            self._receive(spare).close()
+            return None
+        return spare
+
+    def _order(self, method: str) -> _Order:
+        """Ask for a worker without waiting for it."""
         ours, theirs = socket.socketpair()
         status_read, status_write = os.pipe()
-        log_fd = _log_file()
+        order = _Order(method=method, socket=ours, log_fd=_log_file(), status_fd=status_read)
         try:
-            fds = (theirs.fileno(), log_fd, status_write)
+            fds = (theirs.fileno(), order.log_fd, status_write)
             self._control.send({"method": method}, fds=fds, timeout_s=START_S)
-            answer, _, _ = self._control.receive(timeout_s=START_S)
         except (WireClosed, WireTimeout) as error:
-            answer = {"error": f"the process that makes workers ended: {error}"}
+            order.cancel()
+            msg = f"the process that makes workers ended: {error}"
+            raise self._not_made(msg) from None
         finally:
             theirs.close()
             os.close(status_write)
+        return order
+
+    def _receive(self, order: _Order) -> Worker:
+        """Return the worker that was asked for."""
+        try:
+            answer, _, _ = self._control.receive(timeout_s=START_S)
+        except (WireClosed, WireTimeout) as error:
+            answer = {"error": f"the process that makes workers ended: {error}"}
         if "pid" not in answer:
-            ours.close()
-            os.close(status_read)
-            os.close(log_fd)
-            msg = f"No worker could be made: {answer['error']}"
-            raise self._broken(msg)
+            order.cancel()
+            raise self._not_made(answer["error"])
         return Worker(
             pid=answer["pid"],
-            channel=Channel(ours),
-            log_fd=log_fd,
-            status_fd=status_read,
-            method=method,
+            channel=Channel(order.socket),
+            log_fd=order.log_fd,
+            status_fd=order.status_fd,
+            method=order.method,
         )
+
+    def _not_made(self, why: str) -> EnvironmentProblem:
+        return self._broken(f"No worker could be made: {why}")
 
     def close(self) -> None:
         """End the process; its children die with it."""
+        if self._spare is not None:
+            self._spare.cancel()
         self._control.close()
         try:
             self._process.wait(timeout=5)

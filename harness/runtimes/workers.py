@@ -95,7 +95,7 @@ class Worker:
         data = os.pread(self._log_fd, LOG_BYTES, max(0, size - LOG_BYTES))
         text = _COLOURS.sub("", data.decode(errors="replace"))
         lines = [line for line in text.splitlines() if line.strip()]
-        return "\n".join(line[:LINE_CHARACTERS] for line in lines[-LOG_LINES:])
+        return "\n".join(_cut(line) for line in lines[-LOG_LINES:])
 
     def close(self) -> None:
         """Let the worker end; an idle one leaves by itself when its stream closes."""
@@ -133,18 +133,26 @@ class Worker:
                 f"Worker was ended by {signal_name(-code)} while {doing}",
                 code="worker.signal",
                 next_step=_signal_advice(-code),
+                has_ended=True,
             )
         return self._end(
             f"Worker ended with exit code {code} while {doing}",
             code="worker.exit",
             next_step="see the last lines of its log above",
+            has_ended=code is not None,
         )
 
-    def _end(self, what: str, *, code: str, next_step: str) -> WorkerDied:
-        """Return the story of the worker's end, and leave nothing of it behind."""
+    def _end(self, what: str, *, code: str, next_step: str, has_ended: bool = False) -> WorkerDied:
+        """Return the story of the worker's end, and leave nothing of it behind.
+
+        A process that has ended is not killed: its number may belong to another one by now.
+        """
         log = self.log_tail() or "nothing on its log"
         where = f"worker process {self.pid}"
-        self.kill()
+        if has_ended:
+            self.close()
+        else:
+            self.kill()
         return WorkerDied(what, code=code, where=where, got=log, next_step=next_step)
 
     def _exit_code(self) -> int | None:
@@ -170,9 +178,17 @@ def _signal_advice(number: int) -> str:
     return "the model or a native library crashed; the saved inputs reproduce it"
 
 
+def _cut(line: str) -> str:
+    """Return both ends of a long line: ONNX Runtime begins with a place and ends with a cause."""
+    if len(line) <= LINE_CHARACTERS:
+        return line
+    half = LINE_CHARACTERS // 2
+    return f"{line[:half]} ... {line[-half:]}"
+
+
 def shortened(text: str) -> str:
-    """Return `text` without the middle of its lines, and without the ends of long ones."""
-    lines = [line[:LINE_CHARACTERS] for line in text.splitlines() if line.strip()]
+    """Return `text` without its middle lines, and without the middles of long ones."""
+    lines = [_cut(line) for line in text.splitlines() if line.strip()]
     left_out = len(lines) - 2 * LOG_LINES
     if left_out > 0:
         lines[LOG_LINES:-LOG_LINES] = [f"... {left_out} more lines ..."]

@@ -123,6 +123,17 @@ def test_a_plugin_library_that_is_not_there(command: Command, project: MiniProje
     assert "this runtime has neither a file nor a package 'no_such_lib'" in check["cause"]
 
 
+def test_a_machine_without_any_runtime(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that could run is an unhealthy environment, with the way out."""
+    monkeypatch.setattr("harness.runtimes.registry._find", lambda *_: iter(()))
+    result = command("doctor")
+    assert result.code == 3
+    assert result.out == (
+        "No runtime: onnxruntime is not installed beside the harness, and none was added\n"
+        '  next:     pip install "onnx-harness[cpu]", or `onnx-harness runtime add`\n'
+    )
+
+
 def test_the_cause_is_the_missing_library() -> None:
     """The library that the log names is worth more than what the session said."""
     finding = Finding(

@@ -65,7 +65,8 @@ def test_wrong_settings_are_told_without_a_traceback(
     result = command("runtime", "list")
     assert result.code == ExitCode.USAGE
     assert result.err == (
-        "error: Project settings has 1 fault: unknown key 'modles'; did you mean 'models'?\n"
+        "error: Settings file 'onnx-harness.toml' has 1 fault: "
+        "unknown key 'modles'; did you mean 'models'?\n"
         f"  where:    {path}\n"
         "  got:      unknown key 'modles'; did you mean 'models'?\n"
         "  next:     mend the keys above; `onnx-harness model schema` prints the format\n"

@@ -46,10 +46,13 @@ def encoder() -> onnx.ModelProto:
 
 
 def tied() -> onnx.ModelProto:
-    """Return a model of two inputs whose unnamed first axes must be the same size."""
-    node = helper.make_node("Concat", ["x", "state"], ["y"], axis=1)
-    inputs = [tensor_info("x", shape=["batch", 3]), tensor_info("state", shape=["rows", 3])]
-    return make_model([node], inputs, [tensor_info("y", shape=["batch", 6])])
+    """Return a model of two inputs: the second axis of one must be the first of the other."""
+    nodes = [
+        helper.make_node("Transpose", ["state"], ["turned"]),
+        helper.make_node("Concat", ["x", "turned"], ["y"], axis=1),
+    ]
+    inputs = [tensor_info("x", shape=["batch", 3]), tensor_info("state", shape=[3, "columns"])]
+    return make_model(nodes, inputs, [tensor_info("y", shape=["batch", 6])])
 
 
 def save(project: MiniProject, model: onnx.ModelProto, path: str = "files/tiny.onnx") -> Path:
@@ -85,9 +88,12 @@ def test_ranges_come_from_the_tables_that_an_input_indexes(
     """Ids stay below the rows of their table, a mask masks nothing."""
     command("model", "add", save(project, encoder()))
     inputs = added(project, "tiny").spec.inputs
-    assert inputs["input_ids"].range == (0, 10)
-    assert inputs["position_ids"].range == (0, 6)
-    assert inputs["attention_mask"].values == (1,)
+    drawn = {name: (port.range, port.values) for name, port in inputs.items()}
+    assert drawn == {
+        "input_ids": ((0, 10), None),
+        "position_ids": ((0, 6), None),
+        "attention_mask": (None, (1,)),
+    }
 
 
 def test_sizes_that_depend_on_each_other_are_found_by_trying(
@@ -96,7 +102,7 @@ def test_sizes_that_depend_on_each_other_are_found_by_trying(
     """The first guess (3 and 16) cannot run; the dimension is tied to the batch."""
     result = command("model", "add", save(project, tied()))
     assert result.code == 0
-    assert added(project, "tiny").spec.inputs["state"].shape == ("batch", 3)
+    assert added(project, "tiny").spec.inputs["state"].shape == (3, "batch")
 
 
 def test_external_data_comes_along(command: Command, project: MiniProject) -> None:
@@ -152,6 +158,18 @@ def test_a_model_that_cannot_run_is_kept_and_told(command: Command, project: Min
     )
     spec = project.models / "tiny" / "model.toml"
     assert lines[3] == f"  next:     correct [session] in {spec}, or the model"
+
+
+def test_without_a_runtime_the_draft_is_not_tried(
+    command: Command, project: MiniProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment is not the draft's fault: it is written, and the output says so."""
+    monkeypatch.setattr("harness.runtimes.registry._find", lambda *_: iter(()))
+    result = command("model", "add", save(project, linear_model()))
+    assert result.code == 0
+    assert result.out.splitlines()[1] == (
+        "  untried:  Provider 'cpu' is not available: no runtime has CPUExecutionProvider"
+    )
 
 
 def test_nothing_is_overwritten(command: Command, project: MiniProject) -> None:
@@ -244,12 +262,12 @@ def test_show_of_an_unknown_or_broken_model(command: Command, project: MiniProje
     """The nearest name is proposed; a broken spec tells its faults."""
     project.add_model("torn", "schema_version = 1\n")
     unknown = command("model", "show", "tron")
-    assert (unknown.code, unknown.err) == (
-        2,
+    assert unknown.code == 2
+    assert unknown.err == (
         "error: Unknown model 'tron'\n"
         "  where:    NAME\n"
         "  expected: one of torn\n"
-        "  next:     did you mean 'torn'?\n",
+        "  next:     did you mean 'torn'?\n"
     )
     assert command("model", "show", "torn").code == 2
 

@@ -67,7 +67,11 @@ def code(
 ) -> Maker:
     """Return the maker of the linear model with this file as its PyTorch reference."""
     spec = file_spec(reference=f'torch = "{entry}"\n{more}', more=tables)
-    files = {"model.onnx": GOOD, "reference.py": text, "secret.txt": "not declared"}
+    files: dict[str, str | bytes] = {
+        "model.onnx": GOOD,
+        "reference.py": text,
+        "secret.txt": "not declared",
+    }
 
     def make(project: MiniProject, name: str) -> None:
         project.add_model(name, spec, files)

@@ -174,6 +174,7 @@ def test_external_data(tmp_path: Path) -> None:
         ({"location": "../data.bin"}, f"external data '../data.bin' {OUTSIDE}"),
         ({"location": "/etc/passwd"}, f"external data '/etc/passwd' {OUTSIDE}"),
         ({"location": ""}, f"external data '' {OUTSIDE}"),
+        ({"location": "a\0b"}, f"external data 'a\0b' {OUTSIDE}"),
         ({"offset": "64"}, "external data 'data.bin' holds 256 of 320 bytes"),
         ({"offset": "x"}, "external data 'data.bin' has an offset or length that is no number"),
         ({"offset": "-8"}, "external data 'data.bin' gives 256 bytes from -8, needed are 256"),

@@ -79,7 +79,7 @@ def test_wrong_settings(tmp_path: Path, text: str, first_line: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(SpecError) as caught:
         load_settings(tmp_path)
-    assert caught.value.what == f"Project settings has 1 fault: {first_line}"
+    assert caught.value.what == f"Settings file 'pyproject.toml' has 1 fault: {first_line}"
     assert caught.value.where == str(tmp_path / "pyproject.toml")
 
 

@@ -32,7 +32,8 @@ def test_wrong_settings(tiny: MiniProject) -> None:
     outcome = tiny.run()
     assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
     assert outcome.text.startswith(
-        "ERROR: Project settings has 1 fault: unknown key 'model'; did you mean 'models'?\n"
+        "ERROR: Settings file 'onnx-harness.toml' has 1 fault: "
+        "unknown key 'model'; did you mean 'models'?\n"
     )
 
 

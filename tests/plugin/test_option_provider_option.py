@@ -29,10 +29,25 @@ def test_unknown_provider(tiny: MiniProject) -> None:
     assert outcome.text.strip().endswith("next:     did you mean 'cuda'?")
 
 
-def test_an_option_is_part_of_the_command_that_repeats_an_item(mixed: MiniProject) -> None:
+def test_an_option_for_a_provider_that_takes_no_part(tiny: MiniProject) -> None:
+    """An option that no session would get is refused."""
+    outcome = tiny.run("--provider", "cpu", "--provider-option", "cuda.use_tf32=0")
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: Provider option for 'cuda', which does not take part in this run" in outcome.text
+
+
+def test_the_cpu_takes_no_options(tiny: MiniProject) -> None:
+    """ONNX Runtime ignores options of its CPU provider, so the harness refuses them."""
+    outcome = tiny.run("-m", "parity", "--provider-option", "cpu.use_arena=1")
+    (item,) = outcome.items.values()
+    assert item.findings[0]["what"] == (
+        "CPUExecutionProvider takes no options, and would ignore them without a word"
+    )
+
+
+def test_an_option_is_part_of_the_command_that_repeats_an_item(tiny: MiniProject) -> None:
     """What was given is given again."""
-    outcome = mixed.run("--model", "wrong", "-m", "parity", "--provider-option", "cpu.use_arena=1")
-    again = "--provider cpu --provider-option cpu.use_arena=1"
-    lines = [line for line in outcome.text.splitlines() if line.startswith("  again:")]
-    assert len(lines) == 1
-    assert lines[0].endswith(again)
+    options = ("--provider", "azure", "--provider-option", "azure.x=1")
+    outcome = tiny.run("-m", "parity", *options)
+    (line,) = [line for line in outcome.text.splitlines() if line.startswith("  again:")]
+    assert line.endswith(" ".join(options))

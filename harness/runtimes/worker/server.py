@@ -63,6 +63,11 @@ class ForkServer:
 
     def run(self, preload: list[str]) -> None:
         """Import, say what is there, then serve requests until the harness is gone."""
+        # An import that hangs would never see the end of the control stream. The harness's thread
+        # waits meanwhile, so this signal, which goes with the thread, comes only if all of it dies.
+        _end_with_parent(True)
+        if self._control.is_closed():
+            return
         try:
             for module in filter(None, preload):
                 importlib.import_module(module)
@@ -73,6 +78,7 @@ class ForkServer:
         if any(preload):
             with contextlib.suppress(Exception):  # what is wrong shows in the first worker
                 getattr(program, "warm_up", int)()
+        _end_with_parent(False)
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
             self._loop()
@@ -174,11 +180,15 @@ def _thread_count() -> int:
 
 
 def _die_with(parent: int) -> None:
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with_parent(True)
     if os.getppid() != parent:  # it died before the call took effect
         os._exit(1)
+
+
+def _end_with_parent(yes: bool) -> None:
+    """Let the kernel kill this process when the thread that started it ends, or no longer."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
 
 
 def _dump_no_core() -> None:

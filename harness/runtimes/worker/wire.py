@@ -61,6 +61,16 @@ class Channel:
         """Close this end; the peer sees the end of the stream."""
         self._sock.close()
 
+    def is_closed(self) -> bool:
+        """Return whether the peer is gone and has left nothing to read."""
+        self._sock.settimeout(0)
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def send(
         self,
         header: dict[str, Any],
@@ -131,7 +141,8 @@ class Channel:
         try:
             preamble, fds = self._receive_start(deadline)
             magic, header_size, payload_size, in_memfd = PREAMBLE.unpack(preamble)
-            if magic != MAGIC or header_size > HEADER_LIMIT:
+            too_large = _HAS_MEMFD and not in_memfd and payload_size > INLINE_LIMIT
+            if magic != MAGIC or header_size > HEADER_LIMIT or too_large:
                 raise WireCorrupt(f"not a frame: {preamble!r}")
             header = _parse(self._receive_exactly(header_size, deadline))
             if in_memfd:
@@ -203,7 +214,7 @@ def _memfd(views: list[memoryview], offsets: list[tuple[int, int]]) -> int:
 
 
 def _map_memfd(fds: list[int], size: int) -> memoryview:
-    """Map the payload; without the seal a peer could shrink it under us (SIGBUS)."""
+    """Map the payload; without seals a peer could shrink it under us (SIGBUS) or change it."""
     import fcntl
 
     if not fds:
@@ -211,7 +222,8 @@ def _map_memfd(fds: list[int], size: int) -> memoryview:
     fd = fds.pop(0)
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        if not seals & fcntl.F_SEAL_SHRINK or os.fstat(fd).st_size < size:
+        wanted = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
+        if seals & wanted != wanted or not 0 < size <= os.fstat(fd).st_size:
             raise WireCorrupt("the payload's memory is not sealed or too small")
         return memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ))
     except OSError as error:
@@ -223,7 +235,7 @@ def _map_memfd(fds: list[int], size: int) -> memoryview:
 def _parse(text: bytearray) -> dict[str, Any]:
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireCorrupt(f"the header is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise WireCorrupt("the header is not a JSON object")

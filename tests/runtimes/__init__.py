@@ -1,0 +1,1 @@
+"""Runtimes: wire, workers, launchers, sessions, registry, probe."""

@@ -1,0 +1,80 @@
+"""The direction of imports, and that every finding code is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.domain.findings import CODES
+
+PACKAGE = Path(harness.__file__).parent
+ROOT = PACKAGE.parent
+#: Package or module -> what of the harness it may import beside `errors` and itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "domain": set(),
+    "files": {"domain"},
+    "runtimes": {"domain", "files"},
+    "references": {"domain", "files", "runtimes"},
+    "builds": {"domain", "files", "references", "runtimes"},
+    "results": {"domain", "files"},
+    "reports": {"domain", "results"},
+    "evidence": {"domain", "files", "runtimes", "references", "builds"},
+    "testing": {"domain", "files", "results", "runtimes"},
+}
+CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence"}
+MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "pipeline", "reports"}
+#: Frameworks run in workers; two adapters import them, inside functions.
+FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}
+ADAPTERS = {"references/frameworks.py", "runtimes/worker/session.py"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a module imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules() -> list[str]:
+    """Return all modules by their path in the package."""
+    found = (path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+    return sorted(name for name in found if not name.startswith("suites/"))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_inwards(module: str) -> None:
+    """What a module imports of the harness is allowed for its package."""
+    part = module.partition("/")[0].removesuffix(".py")
+    allowed = MAY_IMPORT.get(part, set()) | {part, "errors", "__version__"}
+    used = {name.split(".")[1] for name in imports(PACKAGE / module) if name.startswith("harness.")}
+    assert used <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name not in ADAPTERS])
+def test_frameworks_are_imported_by_their_adapters_only(module: str) -> None:
+    """Whatever needs a framework runs in a worker."""
+    assert {name.split(".")[0] for name in imports(PACKAGE / module)} & FRAMEWORKS == set()
+
+
+def test_the_worker_stands_alone() -> None:
+    """It runs in interpreters that have no harness."""
+    for path in (PACKAGE / "runtimes" / "worker").glob("*.py"):
+        assert [name for name in imports(path) if name.startswith("harness")] == []
+
+
+def test_every_finding_code_is_explained() -> None:
+    """docs/findings.md has one heading per code and none without."""
+    page = ROOT / "docs" / "findings.md"
+    if not page.exists():
+        pytest.skip("the docs are not part of the wheel")
+    headings = re.findall(r"^### `([a-z.-]+)`$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(CODES)
