@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -20,7 +20,7 @@ from harness.builds.candidates import candidate_file
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
-from harness.domain.session import CPU_PROVIDER, SessionConfig, check_config_keys
+from harness.domain.session import CPU_PROVIDER, NodeInfo, SessionConfig, check_config_keys
 from harness.domain.values import Values, leaves
 from harness.errors import EnvironmentProblem, HarnessError, RunFailed, SpecError
 from harness.files import cases
@@ -143,17 +143,8 @@ class Evidence:
         """Return where the nodes are: as recorded, else as one profiled run shows."""
         resolved, nodes = self.provider(cell), self.session(cell).facts.placement
         if nodes is None:
-            model, (path, _) = self.model(cell), self.sound_file(cell)
-            first = Cell(cell.model, cell.variant, cell.provider, model.case_names()[0])
-            nodes = profile_placement(
-                self._launcher,
-                resolved.runtime,
-                self._config(model, resolved),
-                path,
-                self.inputs(first)[0],
-                fork=resolved.provider.forks,
-                limit_s=model.spec.limits.load_s,
-            )
+            key = ("placement", cell.model, cell.variant, cell.provider)
+            nodes = self._once(key, lambda: self._profile(cell, resolved))
         return Placement(provider=resolved.provider.ep, nodes=nodes)
 
     def save_inputs(self, cell: Cell, steps: tuple[Values, ...]) -> Path:
@@ -207,6 +198,19 @@ class Evidence:
             session.close()
             raise _fell_back(cell, resolved, session.facts.providers, log)
         return session
+
+    def _profile(self, cell: Cell, resolved: Resolved) -> dict[str, tuple[NodeInfo, ...]]:
+        model, (path, _) = self.model(cell), self.sound_file(cell)
+        first = replace(cell, case=model.case_names()[0])
+        return profile_placement(
+            self._launcher,
+            resolved.runtime,
+            self._config(model, resolved),
+            path,
+            self.inputs(first)[0],
+            fork=resolved.provider.forks,
+            limit_s=model.spec.limits.load_s,
+        )
 
     def _config(self, model: Model, resolved: Resolved) -> SessionConfig:
         spec, provider = model.spec, resolved.provider

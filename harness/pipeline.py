@@ -11,9 +11,10 @@ from harness.domain.compare import Comparison, compare
 from harness.domain.findings import Finding, from_error
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import judge_contract
-from harness.domain.placement import judge_placement
+from harness.domain.placement import Placement, judge_placement
 from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, Question
 from harness.domain.receipts import Receipt
+from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import PlacementSpec
 from harness.domain.values import Values
 from harness.domain.verdict import Judgement, judge
@@ -91,7 +92,8 @@ class Gate:
         steps = evidence.inputs(cell)
         reference, origin = evidence.reference(cell, steps)
         session = evidence.session(cell)
-        _refuse_empty_placement(session, provider, cell)
+        if provider != CPU_PROVIDER:
+            _refuse_empty_placement(evidence.placement(cell), cell)
         candidate = self._run(session, model, cell, steps)
         comparisons = _compare_steps(model, cell, reference=reference, candidate=candidate)
         findings = tuple(finding for each in comparisons for finding in each.findings)
@@ -132,19 +134,18 @@ def _not_applicable(model: Model, cell: Cell) -> Finding | None:
     )
 
 
-def _refuse_empty_placement(session: Session, provider: str, cell: Cell) -> None:
+def _refuse_empty_placement(placement: Placement, cell: Cell) -> None:
     """Refuse a session none of whose nodes is on the provider: it proves nothing about it."""
-    nodes = session.facts.placement
-    if nodes is None or nodes.get(provider):
+    if placement.placed:
         return
-    which = cell.part(PROVIDER_DEPTH)
+    which, provider = cell.part(PROVIDER_DEPTH), placement.provider
     msg = f"No node of '{which}' runs on {provider}: parity would be the CPU's"
     raise RunFailed(
         msg,
         code="placement.none",
         where=f"session with {provider}",
         expected="at least one node there",
-        got=", ".join(f"{len(found)} on {name}" for name, found in nodes.items()),
+        got=", ".join(f"{len(found)} on {name}" for name, found in placement.nodes.items()),
         next_step=f"see the placement item of {which}",
     )
 

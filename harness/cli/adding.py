@@ -24,8 +24,10 @@ from harness.domain.spec import PLAIN_NAME, Limits, ModelSpec
 from harness.errors import HarnessBug, HarnessError, ModelFileError, UsageProblem
 from harness.files import drafts, sources, toml
 from harness.files.cache import hash_file, write_atomically
+from harness.files.draft_text import spec_text
 from harness.files.drafts import Draft, ReferenceDraft
 from harness.files.models import SPEC_FILE, spec_faults
+from harness.files.zoo import MODEL_FILE
 from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
@@ -237,11 +239,11 @@ def _bring(file: Path, external: list[str], home: Path, *, in_place: bool) -> st
         target = home / location
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file.parent / location, target)
-    if (home / drafts.MODEL_FILE).exists():
-        msg = f"Weights of '{file.name}' lie in a file named '{drafts.MODEL_FILE}'"
+    if (home / MODEL_FILE).exists():
+        msg = f"Weights of '{file.name}' lie in a file named '{MODEL_FILE}'"
         raise ModelFileError(msg, where=str(file), next_step="save the model with another name")
-    shutil.copyfile(file, home / drafts.MODEL_FILE)
-    return drafts.MODEL_FILE
+    shutil.copyfile(file, home / MODEL_FILE)
+    return MODEL_FILE
 
 
 def _write(first: Draft, home: Path, candidate: str, tester: Tester) -> Trial:
@@ -249,7 +251,7 @@ def _write(first: Draft, home: Path, candidate: str, tester: Tester) -> Trial:
     told: Trial | None = None
     until = time.monotonic() + PATIENCE_S
     for draft in itertools.islice(drafts.alternatives(first), ATTEMPTS):
-        text = drafts.spec_text(draft, candidate=candidate)
+        text = spec_text(draft, candidate=candidate)
         trial = tester.try_spec(_read(text, home))
         if trial.problem is None or trial.hopeless:
             _save(text, home)
@@ -257,7 +259,7 @@ def _write(first: Draft, home: Path, candidate: str, tester: Tester) -> Trial:
         told = told or trial
         if time.monotonic() > until:
             break
-    _save(drafts.spec_text(first, candidate=candidate), home)
+    _save(spec_text(first, candidate=candidate), home)
     return told or Trial()
 
 

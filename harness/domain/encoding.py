@@ -85,7 +85,7 @@ def to_raw(array: Array, dtype: DType) -> Any:
         texts = [str(text).encode() for text in array.ravel().tolist()]
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         return lengths.tobytes() + b"".join(texts)
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    flat = np.ascontiguousarray(array, dtype=dtype.numpy).reshape(-1).view(np.uint8)
     return _pack(flat, dtype.bits) if dtype.bits < BITS_PER_BYTE else flat
 
 

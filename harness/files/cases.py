@@ -106,7 +106,7 @@ def _fitting(
             code="spec.inputs",
             where=where,
             expected=f"{declared.dtype} {shape}",
-            got=f"{array.dtype.name} {list(array.shape)}",
+            got=f"{array.dtype} {list(array.shape)}",
             next_step="write the file again with the declared type and shape",
         )
     return array
@@ -138,6 +138,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Array:
     """Return one array; pickled objects are refused."""
     with archive.open(name) as member:
         array: Array = np.lib.format.read_array(member, allow_pickle=False)
+    if array.dtype.kind == "U":
+        "".join(array.ravel().tolist()).encode()  # raises for what is no Unicode text
     return array
 
 

@@ -144,13 +144,9 @@ class Server:
             os.close(self._log_fd)
             raise
         try:
-            try:
             self.can_fork = self._wait_until_ready() == 1 and preload
         except BaseException:
             self._process.kill()
-            self.close()
-            raise
-        except BaseException:
             self.close()
             raise
 

@@ -63,7 +63,7 @@ class Session:
                 expected=str(list(self.facts.providers)),
                 got=str(reply["providers"]),
             )
-        return RunResult(outputs=decode_all(reply["outputs"], data), run_ms=reply["run_ns"] / 1e6)
+        return RunResult(outputs=_decoded(reply, data), run_ms=reply["run_ns"] / 1e6)
 
     def log_tail(self) -> str:
         """Return the last lines of the worker's log."""
@@ -153,6 +153,14 @@ def profile_placement(
         finally:
             worker.close()
     return _grouped([[provider, [[name, "", op]]] for provider, name, op in reply["nodes"]])
+
+
+def _decoded(reply: dict[str, Any], data: list[memoryview]) -> dict[str, Value]:
+    try:
+        return decode_all(reply["outputs"], data)
+    except (KeyError, ValueError) as error:
+        msg = f"Worker broke the protocol while running the model: {error}"
+        raise RunFailed(msg, code="worker.protocol") from None
 
 
 def _fields(config: SessionConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PLACES = tuple(map(re.compile, (
     r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
     r"Load model from .*? failed:\s*",
-    r"(?:Exception during initialization|Fatal error): ",
+    r"(?:Exception during (?:initialization|loading)|Fatal error): ",
     r"/\S+\.(?:h|cc|cpp|cu):\d+ [^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^]]*\])? ",
     r"(?<!\S)\w+\.(?:h|cc|cpp|cu):\d+ \w+ ",
 )))  # fmt: skip

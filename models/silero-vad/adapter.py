@@ -140,8 +140,8 @@ def take_parameters(network: torch.nn.Module, onnx_file: str, *, prefix: str = "
         onnx_file: Path of the ONNX file inside the distribution.
         prefix: What stands before the network's own parameter names in the ONNX file.
     """
-    import onnx  # noqa: PLC0415 (only two of the models need it)
-    from onnx import numpy_helper  # noqa: PLC0415
+    import onnx  # only two of the models need it
+    from onnx import numpy_helper
 
     tensors = {
         tensor.name.removeprefix(prefix): torch.from_numpy(numpy_helper.to_array(tensor).copy())

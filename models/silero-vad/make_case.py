@@ -75,7 +75,7 @@ def speech(voice: str, words_per_minute: int, rate: Rate) -> Samples:
         file = Path(folder, "speech.wav")
         speed = str(words_per_minute)
         command = ["espeak-ng", "-v", voice, "-s", speed, "-w", str(file), SENTENCE]
-        subprocess.run(command, check=True)  # noqa: S603 (fixed words)
+        subprocess.run(command, check=True)
         hz, recorded = wavfile.read(file)
     common = np.gcd(hz, rate.hz)
     sound = resample_poly(recorded * PCM_STEP, rate.hz // common, hz // common)

@@ -15,13 +15,13 @@ from harness.domain.session import Port
 from harness.domain.spec import ModelSpec
 from harness.errors import UsageProblem
 from harness.files import toml
+from harness.files.draft_text import spec_text
 from harness.files.drafts import (
     Draft,
     ReferenceDraft,
     alternatives,
     draft,
     plain_name,
-    spec_text,
 )
 from harness.files.models import spec_faults
 

@@ -27,6 +27,7 @@ from .serve import serve
 from .wire import Channel, WireClosed, WireCorrupt
 
 PR_SET_PDEATHSIG = 1
+NO_SIGNAL = 0
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +66,7 @@ class ForkServer:
         """Import, say what is there, then serve requests until the harness is gone."""
         # An import that hangs would never see the end of the control stream. The harness's thread
         # waits meanwhile, so this signal, which goes with the thread, comes only if all of it dies.
-        _end_with_parent(True)
+        _end_with_parent(signal.SIGKILL)
         if self._control.is_closed():
             return
         try:
@@ -78,7 +79,7 @@ class ForkServer:
         if any(preload):
             with contextlib.suppress(Exception):  # what is wrong shows in the first worker
                 getattr(program, "warm_up", int)()
-        _end_with_parent(False)
+        _end_with_parent(NO_SIGNAL)
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
             self._loop()
@@ -180,15 +181,15 @@ def _thread_count() -> int:
 
 
 def _die_with(parent: int) -> None:
-    _end_with_parent(True)
+    _end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:  # it died before the call took effect
         os._exit(1)
 
 
-def _end_with_parent(yes: bool) -> None:
-    """Let the kernel kill this process when the thread that started it ends, or no longer."""
+def _end_with_parent(number: int) -> None:
+    """Let the kernel send this signal when the thread that started this process ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def _dump_no_core() -> None:

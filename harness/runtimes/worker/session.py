@@ -47,7 +47,7 @@ class Inference:
         self._session: Any = None
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
-        self._foreign = False
+        self._gives_foreign = False
 
     def facts(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Tell what this build of ONNX Runtime has, after loading what was asked for."""
@@ -92,7 +92,7 @@ class Inference:
         """Run once; `feeds` are wire values by input name, outputs come in the model's order."""
         feeds, names = request["feeds"], [node.name for node in self._outputs]
         out: list[Any] = []
-        if self._foreign:
+        if self._gives_foreign:
             given = {
                 name: values.to_ort_value(self._ort, value, buffers)
                 for name, value in feeds.items()
@@ -102,7 +102,9 @@ class Inference:
             elapsed = time.perf_counter_ns() - started
             described = [values.from_ort_value(result, out) for result in results]
         else:
-            given = {name: values.to_numpy(value, buffers) for name, value in feeds.items()}
+            given = {
+                name: values.to_feed(self._ort, value, buffers) for name, value in feeds.items()
+            }
             started = time.perf_counter_ns()
             results = self._session.run(names, given)
             elapsed = time.perf_counter_ns() - started
@@ -162,8 +164,7 @@ class Inference:
     def _keep(self, session: Any) -> None:
         self._session = session
         self._inputs, self._outputs = session.get_inputs(), session.get_outputs()
-        nodes = [*self._inputs, *self._outputs]
-        self._foreign = any(values.is_foreign(node.type) for node in nodes)
+        self._gives_foreign = any(values.is_foreign(node.type) for node in self._outputs)
 
 
 def warm_up() -> None:

@@ -80,16 +80,17 @@ def _strings(data: memoryview, shape: list[int]) -> np.ndarray:
     return texts.reshape(shape)
 
 
+def to_feed(ort: Any, value: dict[str, Any], buffers: list[memoryview]) -> Any:
+    """Return a wire value as `InferenceSession.run` takes it: an OrtValue where numpy lacks it."""
+    if value["t"] == "tensor" and value["dtype"] in FOREIGN:
+        return to_ort_value(ort, value, buffers)
+    return to_numpy(value, buffers)
+
+
 def to_ort_value(ort: Any, value: dict[str, Any], buffers: list[memoryview]) -> Any:
-    """Return a wire tensor as an OrtValue, whatever its element type."""
-    if value["t"] != "tensor":
-        raise Refused(
-            "value.unsupported",
-            "ONNX Runtime's Python interface takes no sequence, map or optional in a model "
-            "that also has element types which numpy lacks",
-        )
-    if value["dtype"] == STRING:
-        return ort.OrtValue.ortvalue_from_numpy(_array(value, buffers))
+    """Return a wire tensor as an OrtValue, whatever its element type (but no strings)."""
+    if value["t"] != "tensor" or value["dtype"] == STRING:
+        raise _beside_foreign("takes no")
     result = ort.OrtValue.ortvalue_from_shape_and_type(value["shape"], value["dtype"])
     data = buffers[value["b"]]
     if data.nbytes:
@@ -98,8 +99,18 @@ def to_ort_value(ort: Any, value: dict[str, Any], buffers: list[memoryview]) -> 
     return result
 
 
+def _beside_foreign(does: str) -> Refused:
+    return Refused(
+        "value.unsupported",
+        f"ONNX Runtime's Python interface {does} sequence, map, optional or text in a model "
+        "that also gives element types which numpy lacks",
+    )
+
+
 def from_ort_value(result: Any, buffers: list[Any]) -> dict[str, Any]:
     """Describe a tensor OrtValue, reading types that numpy lacks from its memory."""
+    if not result.is_tensor():
+        raise _beside_foreign("gives no")
     number = element_number(result.data_type())
     if number not in FOREIGN:
         return from_numpy(result.numpy(), result.data_type(), buffers)
@@ -124,6 +135,8 @@ def from_numpy(result: Any, type_name: str, buffers: list[Any]) -> dict[str, Any
     if isinstance(result, dict):
         return _from_map(result, type_name, buffers)
     array = np.asarray(result)
+    if array.dtype.kind == "O" and not all(isinstance(i, (str, bytes)) for i in array.flat):
+        raise Refused("value.unsupported", f"an output of type {type_name} cannot be read")
     if array.dtype.kind in "OUS":
         buffers.append(_string_buffer(array))
         number = STRING
