@@ -41,7 +41,8 @@ def test_the_cpu_takes_no_options(tiny: MiniProject) -> None:
     outcome = tiny.run("-m", "parity", "--provider-option", "cpu.use_arena=1")
     (item,) = outcome.items.values()
     assert item.findings[0]["what"] == (
-        "CPUExecutionProvider takes no options, and would ignore them without a word"
+        "CPUExecutionProvider takes no options, and would ignore them without a word "
+        "for cell 'tiny/fp32/cpu/one'"
     )
 
 
