@@ -117,7 +117,7 @@ class HarnessState:
         if idle := sorted(set(self.options.provider_options) - set(map(short_name, providers))):
             msg = f"Provider option for '{idle[0]}', which does not take part in this run"
             raise pytest.UsageError(msg)
-        cells = [cell for model in asked for cell in model.cells(providers)]
+        cells = [cell for model in asked for cell in model.cells(self._providers_of(model))]
         if not cells:
             msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
             raise pytest.UsageError(msg)
@@ -134,6 +134,16 @@ class HarnessState:
         if not self.providers:
             raise pytest.UsageError("\n".join((NO_PROVIDER, *self._left_out_lines())))
         return self.providers
+
+    def _providers_of(self, model: Model | BrokenModel) -> tuple[str, ...]:
+        """Return the providers asked for, else the usable ones that this model's spec declares.
+
+        A model without a usable one keeps those that it declares, and fails: it must not vanish.
+        """
+        if self.options.providers or isinstance(model, BrokenModel):
+            return self._providers()
+        declared = tuple(model.spec.providers)
+        return tuple(name for name in declared if name in self._providers()) or declared
 
     def _declared(self) -> tuple[str, ...]:
         specs = [model.spec for model in self.models.values() if isinstance(model, Model)]
@@ -205,9 +215,11 @@ class HarnessState:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach the judgement to the report, and show an ERROR verdict as pytest's error."""
         report = yield
-        cell, question = _cell(item), _question(item)
+        if call.when != "call" or (cell := _cell(item)) is None:
+            return report
+        question = _question(item)
         judgement = self._judgements.pop((question, str(cell)), None)
-        if call.when != "call" or judgement is None or cell is None:
+        if judgement is None:
             return report
         record = ItemRecord.of(question, str(cell), judgement, duration_s=call.duration)
         setattr(report, REPORT_ATTRIBUTE, record.as_json())

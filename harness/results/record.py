@@ -6,7 +6,7 @@ import datetime
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -73,7 +73,8 @@ class ItemRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values, fit for xdist's serialisation."""
-        return {**asdict(self), "findings": list(self.findings), "verdict": self.verdict.value}
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**plain, "findings": list(self.findings), "verdict": self.verdict.value}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ItemRecord:

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.domain.project import ProjectSettings, ProviderSettings
 from harness.domain.providers import BUILTIN, Provider, did_you_mean, find
 from harness.domain.session import Plugin
-from harness.errors import EnvironmentProblem, HarnessError, UsageProblem
+from harness.errors import EnvironmentProblem, HarnessError, SpecError, UsageProblem
 from harness.runtimes.launchers import INFERENCE, Launcher
 
 #: The interpreter that runs the harness, if it has an ONNX Runtime.
@@ -201,6 +201,19 @@ def _configured(settings: Mapping[str, ProviderSettings]) -> Iterator[tuple[str,
             yield name, Provider(name=name, ep=own.ep, options=own.options, plugin=plugin)
         elif known is not None:
             yield name, replace(known, options={**known.options, **own.options})
+        else:
+            raise _unknown(name)
+
+
+def _unknown(name: str) -> SpecError:
+    msg = f"Settings describe a provider '{name}' that ONNX Runtime does not have"
+    return SpecError(
+        msg,
+        code="spec.invalid",
+        where=f"settings, providers.{name}",
+        expected="a built-in provider, or 'ep' and 'library' of a plugin",
+        next_step=did_you_mean(name, BUILTIN),
+    )
 
 
 def _unavailable(name: str, provider: Provider, seen: list[str]) -> EnvironmentProblem:

@@ -55,7 +55,7 @@ def test_a_suite_of_the_projects_own(tiny: MiniProject) -> None:
     )
     outcome = tiny.run("test_own.py", suites=False)
     assert outcome.exit_code == pytest.ExitCode.OK, outcome.text
-    assert "1 items: 1 PASS" in outcome.text
+    assert "1 item: 1 PASS" in outcome.text
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])

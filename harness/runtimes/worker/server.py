@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -72,13 +73,13 @@ class ForkServer:
         try:
             for module in filter(None, preload):
                 importlib.import_module(module)
-            program = load_program(self._program)
+            load_program(self._program)
         except BaseException:  # reported to the harness, which names the cause
             self._control.send({"ready": False, "error": traceback.format_exc(limit=-3)})
             return
         if any(preload):
-            with contextlib.suppress(Exception):  # what is wrong shows in the first worker
-                getattr(program, "warm_up", int)()
+            _warm_up(self._program)
+            gc.freeze()  # a collection in a child would touch, and so copy, all that is here
         _end_with_parent(NO_SIGNAL)
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
@@ -129,6 +130,7 @@ class ForkServer:
             self._become_worker(server, log_fd)
             if method == "spawn":
                 self._exec_worker(data_fd)
+            _warm_up(self._program)
             _serve(self._program, Channel(socket.socket(fileno=data_fd)))
         except BaseException:
             traceback.print_exc()
@@ -164,6 +166,11 @@ class ForkServer:
             with contextlib.suppress(OSError):  # the harness may have lost interest in it
                 os.write(pipe, json.dumps({"exit": code}).encode())
             os.close(pipe)
+
+
+def _warm_up(program: str) -> None:
+    with contextlib.suppress(Exception):  # what is wrong shows in the answer to a request
+        getattr(load_program(program), "warm_up", int)()
 
 
 def _serve(program: str, channel: Channel) -> None:
