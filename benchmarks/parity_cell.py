@@ -146,7 +146,7 @@ def check_inside(model: Path) -> None:
     for index, (node, got) in enumerate(
         zip(session.get_outputs(), session.run(None, feeds), strict=True)
     ):
-        expected = read_value(data / f"output_{index}.pb", node.type)
+        expected: Any = read_value(data / f"output_{index}.pb", node.type)
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -154,7 +154,6 @@ def time_whole(
     project: Path, models: list[str], python: str, rounds: int
 ) -> dict[str, list[float]]:
     """Return the times of one gate run, and of polygraphy called for each model."""
-
     polygraphy = Path(python).with_name("polygraphy")
 
     def gate() -> None:
@@ -176,7 +175,7 @@ def make_peer(folder: Path) -> str:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in ("onnxruntime", "onnx")]
-    command = [python, "-m", "pip", "install", "--quiet", "polygraphy", "numpy", *versions]
+    command = [str(python), "-m", "pip", "install", "--quiet", "polygraphy", "numpy", *versions]
     subprocess.run(command, check=True)
     return str(python)
 

@@ -21,6 +21,7 @@ from typing import Any
 import harness
 from harness.testing import suites_folder
 
+_NOT_PASSED_ON = ("PYTHONDONTWRITEBYTECODE", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n"
 
 
@@ -79,7 +80,7 @@ def run(
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", **(env or {})},
+            env={**_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -88,6 +89,12 @@ def run(
     if done.returncode > (1 if failing else 0):
         tail = output.read_text(encoding="utf-8", errors="replace")[-3000:]
         sys.exit(f"exit code {done.returncode} of {' '.join(map(str, command))}\n{tail}")
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with bytecode kept as by default: users have it."""
+    kept = {name: text for name, text in os.environ.items() if name not in _NOT_PASSED_ON}
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def foreign_project(folder: Path) -> Path:
@@ -104,9 +111,10 @@ def pytest_command(*arguments: str | Path) -> list[str | Path]:
 
 def gate_command(models: Path, *arguments: str | Path) -> list[str | Path]:
     """Return a run of the suites over a models folder on the CPU provider."""
-    chosen = ["-p", "harness.plugin", "--models", models, "--provider", "cpu"]
-    here = ["--rootdir", models.parent, "-c", models.parent / "pytest.ini"]
-    return pytest_command(suites_folder(), *here, *chosen, *arguments)
+    project = models.parent
+    here = ("--rootdir", project, "-c", project / "pytest.ini", "-p", "harness.plugin")
+    asked = ("--models", models, "--provider", "cpu")
+    return pytest_command(suites_folder(), *here, *asked, *arguments)
 
 
 def gate_environment(cache: Path) -> dict[str, str]:

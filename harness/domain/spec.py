@@ -22,6 +22,11 @@ PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 FIRST_VARIANT = "fp32"
 
+#: Eleven days: longer than any run, and short enough for every clock.
+LONGEST_S = 1e6
+#: More threads than any machine has cores take minutes to start.
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
@@ -159,8 +164,8 @@ class SessionSettings:
 
     def __post_init__(self) -> None:
         """Check the number of threads."""
-        if self.threads < 1:
-            msg = f"'threads' must be at least 1, got {self.threads}"
+        if not 1 <= self.threads <= MOST_THREADS:
+            msg = f"'threads' must be from 1 to {MOST_THREADS}, got {self.threads}"
             raise ValueError(msg)
 
 
@@ -355,8 +360,9 @@ class Limits:
     def __post_init__(self) -> None:
         """Check that every limit is positive."""
         for name in ("load_s", "run_s", "reference_s"):
-            if getattr(self, name) <= 0:
-                msg = f"'{name}' must be above 0 seconds, got {getattr(self, name):g}"
+            if not 0 < getattr(self, name) <= LONGEST_S:
+                allowed = f"above 0 and at most {LONGEST_S:g} seconds"
+                msg = f"'{name}' must be {allowed}, got {getattr(self, name):g}"
                 raise ValueError(msg)
 
 

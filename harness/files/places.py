@@ -8,12 +8,35 @@ from pathlib import Path
 
 import platformdirs
 
+from harness.errors import UsageProblem
+
 APPLICATION = "onnx-harness"
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of caches: `ONNX_HARNESS_CACHE`, else the user's cache folder."""
     return Path(environment.get("ONNX_HARNESS_CACHE") or platformdirs.user_cache_path(APPLICATION))
+
+
+def writable(folder: Path, where: str) -> Path:
+    """Return `folder`, made if need be.
+
+    Args:
+        folder: Where files are to be written.
+        where: Option or variable that names it, for the message.
+
+    Raises:
+        UsageProblem: If nothing can be written there; told before hours of work, not after.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        msg = f"Cannot write to '{folder}': {reason}"
+        raise UsageProblem(msg, where=where, next_step="name a folder that can be written")
+    return folder
 
 
 def runtimes_folder(environment: Mapping[str, str] = os.environ) -> Path:

@@ -82,6 +82,7 @@ class HarnessState:
         root = config.rootpath
         settings = load_settings(root)
         self.options = _options(config, root, settings.models)
+        self._cache = places.writable(places.cache_folder(), "ONNX_HARNESS_CACHE")
         self._launcher = LocalLauncher()
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
@@ -261,7 +262,7 @@ class HarnessState:
                 selection,
                 runtimes=self._runtimes,
                 launcher=self._launcher,
-                cache=places.cache_folder(),
+                cache=self._cache,
                 say=self._progress.say,
             )
         return self._gate
@@ -294,15 +295,26 @@ class ItemGate:
 
 def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
     given = config.getoption("models")
-    record = config.getoption("harness_json")
     return HarnessOptions(
         models=Path(config.invocation_params.dir, given) if given else root / models,
         model_globs=tuple(config.getoption("model")),
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),
         skips_allowed=not config.getoption("no_skips"),
-        record=Path(config.invocation_params.dir, record) if record else None,
+        record=_record_path(config),
     )
+
+
+def _record_path(config: pytest.Config) -> Path | None:
+    given = config.getoption("harness_json")
+    if given is None:
+        return None
+    path = Path(config.invocation_params.dir, given)
+    if path.is_dir():
+        msg = f"Run record '{given}' is a folder"
+        raise UsageProblem(msg, where="--harness-json", next_step="name a file in it")
+    places.writable(path.parent, "--harness-json")
+    return path
 
 
 def _provider_options(given: Sequence[str]) -> dict[str, dict[str, str]]:

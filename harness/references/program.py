@@ -150,7 +150,8 @@ def load_module(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(path.parent))
+        with contextlib.suppress(ValueError):  # the file may have changed the path itself
+            sys.path.remove(str(path.parent))
     return module
 
 

@@ -89,9 +89,9 @@ class Runtimes:
         return known
 
     def check_name(self, name: str) -> None:
-        """Raise UsageProblem if a provider, or the runtime after its `@`, is an unknown name."""
-        find(name, self.providers)
-        if runtime := name.partition("@")[2]:
+        """Raise UsageProblem if a provider is an unknown name, or the runtime it is to run in."""
+        provider = find(name, self.providers)
+        if runtime := name.partition("@")[2] or self._preferred(provider):
             self._named(runtime)
 
     def resolve(self, name: str) -> Resolved:

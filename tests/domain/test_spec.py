@@ -80,7 +80,7 @@ FLOAT = DType.FLOAT32
             {"onnx": True, "methods": {"y": "predict"}},
             "'methods' is read for 'sklearn' references only",
         ),
-        (SessionSettings, {"threads": 0}, "'threads' must be at least 1, got 0"),
+        (SessionSettings, {"threads": 0}, "'threads' must be from 1 to 1024, got 0"),
         (
             InputSpec,
             {"dtype": FLOAT, "range": (0, 1), "values": (1,)},
@@ -136,9 +136,13 @@ FLOAT = DType.FLOAT32
         (PlacementSpec, {"min_ratio": 0.0}, "'min_ratio' must be in (0, 1], got 0"),
         (PlacementSpec, {"min_ratio": 1.5}, "'min_ratio' must be in (0, 1], got 1.5"),
         (PlacementSpec, {"min_ratio": 0.5}, "what loosens a check needs a 'reason'"),
-        (Limits, {"load_s": 0}, "'load_s' must be above 0 seconds, got 0"),
-        (Limits, {"run_s": -1}, "'run_s' must be above 0 seconds, got -1"),
-        (Limits, {"reference_s": 0.0}, "'reference_s' must be above 0 seconds, got 0"),
+        (Limits, {"load_s": 0}, "'load_s' must be above 0 and at most 1e+06 seconds, got 0"),
+        (Limits, {"run_s": -1}, "'run_s' must be above 0 and at most 1e+06 seconds, got -1"),
+        (
+            Limits,
+            {"reference_s": 0.0},
+            "'reference_s' must be above 0 and at most 1e+06 seconds, got 0",
+        ),
     ],
 )
 def test_contradictions(make: Callable[..., Any], keys: dict[str, Any], message: str) -> None:

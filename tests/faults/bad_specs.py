@@ -85,6 +85,8 @@ MAKERS: dict[str, Maker] = {
     "input-misnamed": inputs(f'{X.replace(".x", ".X")} = "float32"'),
     "output-misnamed": more('[outputs.z]\ncompare = "close"'),
     "state-output": more('[state]\nfeedback = { z = "x" }\nsteps = 2'),
+    "limit-infinite": more("[limits]\nrun_s = inf"),
+    "threads-many": more("[session]\nthreads = 100000"),
     "session-key": more('[session.config]\n"session.disable_prepackin" = "1"'),
     "provider-unknown": spec(file_spec(providers="cpu = {}\ncpuu = {}")),
     "provider-tolerance": more(f"[outputs.y.tolerance]\ncpuu = {REASONED}"),

@@ -136,3 +136,22 @@ def test_model_above_2_gib(project: MiniProject) -> None:
     assert int(outcome.items["contract large/fp32"].facts["bytes"]) > 2**31
     largest_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert largest_kib < 2**20, "a process of a test held more than 1 GiB"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("--harness-json", "models"), {}, "Run record 'models' is a folder"),
+        (("--harness-json", "pytest.ini/run.json"), {}, "Cannot write to '{root}/pytest.ini': "),
+        ((), {"ONNX_HARNESS_CACHE": "/proc/none"}, "Cannot write to '/proc/none': "),
+    ],
+    ids=["record-is-a-folder", "record-below-a-file", "cache"],
+)
+def test_place_that_cannot_be_written(
+    project: MiniProject, arguments: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    """A run that could not keep its results does not start."""
+    project.add_model("tiny", file_spec(), TINY)
+    outcome = project.run("--provider", "cpu", *arguments, env=environment)
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: {message.format(root=project.root)}" in outcome.text

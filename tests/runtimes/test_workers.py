@@ -170,6 +170,14 @@ def test_closing_ends_it(worker: Worker) -> None:
     assert worker.log_tail() == ""
 
 
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_what_it_started_ends_with_it(worker: Worker, end: str) -> None:
+    """A process that a reference or a library started does not outlive the worker."""
+    reply, _ = worker.request("child", {}, [], limit_s=60, doing="testing")
+    getattr(worker, end)()
+    assert left_over({worker.pid, reply["pid"]}) == set()
+
+
 def test_nothing_stays_open(make_worker: Make) -> None:
     """Workers that answer, refuse, hang and die leave no descriptor in this process."""
     make_worker().close()

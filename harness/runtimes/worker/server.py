@@ -88,7 +88,7 @@ class ForkServer:
             pass
         finally:
             for pid in self._status_pipes:
-                os.kill(pid, signal.SIGKILL)
+                _kill_group(pid)
         os._exit(0)
 
     def _loop(self) -> None:
@@ -138,6 +138,7 @@ class ForkServer:
 
     def _become_worker(self, server: int, log_fd: int) -> None:
         _dump_no_core()
+        os.setpgid(0, 0)  # what a reference or a library starts ends with the worker
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
@@ -161,6 +162,7 @@ class ForkServer:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            _kill_group(pid)
             pipe = self._status_pipes.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             with contextlib.suppress(OSError):  # the harness may have lost interest in it
@@ -178,6 +180,11 @@ def _serve(program: str, channel: Channel) -> None:
     serve(channel, handlers)
     sys.stdout.flush()
     os._exit(0)  # native libraries must not run their exit handlers in a forked child
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _thread_count() -> int:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from typing import Any
@@ -55,7 +56,12 @@ def _babble(_: dict[str, Any], __: list[memoryview]) -> Reply:
     return {}, []
 
 
+def _child(_: dict[str, Any], __: list[memoryview]) -> Reply:
+    return {"pid": subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid}, []
+
+
 HANDLERS = {
+    "child": _child,
     "answer": _answer,
     "signal": _signal,
     "exit": _exit,
