@@ -74,6 +74,16 @@ class HarnessBug(HarnessError):
     """The harness broke its own rules: report it."""
 
 
+def blocked_by(error: HarnessError) -> HarnessError:
+    """Return the one-line form of a failure that another item has told in full.
+
+    What was not judged stays so; everything else is an ERROR of the item that meets it again.
+    """
+    if error.code in {"package.missing", "blocked"}:
+        return error
+    return type(error)(f"Blocked by an earlier failure: {error.what}", code="blocked")
+
+
 class Told(Protocol):
     """Anything that tells what happened, where, expected, got and next."""
 

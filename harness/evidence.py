@@ -22,7 +22,13 @@ from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
 from harness.domain.session import CPU_PROVIDER, NodeInfo, SessionConfig, check_config_keys
 from harness.domain.values import Values, leaves
-from harness.errors import EnvironmentProblem, HarnessError, RunFailed, SpecError
+from harness.errors import (
+    EnvironmentProblem,
+    HarnessError,
+    RunFailed,
+    SpecError,
+    blocked_by,
+)
 from harness.files import cases
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
@@ -244,7 +250,7 @@ class Evidence:
         """Return what `make` returns, once; tell its failure in full once, then in a line."""
         known = self._memory.get(key)
         if isinstance(known, HarnessError):
-            raise _again(known)
+            raise blocked_by(known)
         if known is not None and keep:
             return cast("T", known)  # stored below under the same key
         try:
@@ -291,16 +297,6 @@ def in_cell(error: HarnessError, cell: Cell, inputs: Path | None = None) -> Harn
 def _library(name: str, folder: Path) -> str:
     """Return a custom operator library: a file of the model's folder, else a package's name."""
     return str(folder / name) if (folder / name).exists() else name
-
-
-def _again(error: HarnessError) -> HarnessError:
-    """Return the one-line form of a failure that another item has told in full.
-
-    What was not judged stays so; everything else is an ERROR of this item.
-    """
-    if error.code == "package.missing":
-        return error
-    return type(error)(f"Blocked by an earlier failure: {error.what}", code="blocked")
 
 
 def _refused(error: RunFailed, cell: Cell) -> HarnessError:

@@ -13,7 +13,14 @@ from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
 from harness.domain.spec import ModelSpec
 from harness.domain.values import Values
-from harness.errors import HarnessError, ModelFileError, RunFailed, SpecError, WorkerDied
+from harness.errors import (
+    HarnessError,
+    ModelFileError,
+    RunFailed,
+    SpecError,
+    WorkerDied,
+    blocked_by,
+)
 from harness.files import packages, zoo
 from harness.files.cache import ValueCache, hash_file, key_of
 from harness.files.models import Model
@@ -163,6 +170,7 @@ class References:
         self._python = python
         self._cache = ValueCache(cache)
         self._live: tuple[str, LiveReference] | None = None
+        self._broken: dict[str, HarnessError] = {}
 
     def outputs(
         self, model: Model, case: str, steps: Sequence[Values], facts: ModelFacts
@@ -181,18 +189,33 @@ class References:
         if cached is not None:
             return cached, "cached"
         live = self.live(model)
-        outputs = run_steps(lambda feeds: live.run(feeds, facts.outputs), steps, model.spec)
+        try:
+            outputs = run_steps(lambda feeds: live.run(feeds, facts.outputs), steps, model.spec)
+        except WorkerDied as error:  # a hang or a crash is not met once more per case
+            self._broken[model.name] = error
+            raise
         self._cache.put(key, outputs)
         return outputs, "live"
 
     def live(self, model: Model) -> LiveReference:
-        """Return the model's worker; one reference is kept at a time."""
+        """Return the model's worker; one reference is kept at a time.
+
+        Raises:
+            HarnessError: If it cannot be built; in full the first time, then in one line.
+        """
+        if model.name in self._broken:
+            raise blocked_by(self._broken[model.name])
         if self._live is not None:
             name, reference = self._live
             if name == model.name and reference.alive:
                 return reference
             reference.close()
-        reference = LiveReference(self._launcher, self._python, model)
+            self._live = None
+        try:
+            reference = LiveReference(self._launcher, self._python, model)
+        except HarnessError as error:
+            self._broken[model.name] = error
+            raise
         self._live = (model.name, reference)
         return reference
 

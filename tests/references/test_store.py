@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from harness.domain.dtypes import DType
 from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
-from harness.domain.spec import Candidate, InputSpec, ModelSpec, Reference, StateSpec
+from harness.domain.spec import Candidate, InputSpec, Limits, ModelSpec, Reference, StateSpec
 from harness.domain.values import Values
-from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
+from harness.errors import EnvironmentProblem, HarnessError, ModelFileError, RunFailed
 from harness.files.models import Model, load_model
 from harness.references.store import References, run_steps, source_key
 from harness.runtimes.launchers import LocalLauncher
@@ -150,3 +151,20 @@ def test_states_are_fed_back() -> None:
     outputs = run_steps(add, steps, spec)
     assert [int(np.asarray(step["y"])) for step in outputs] == [1, 3, 6]
     assert seen == [["x", "state"]] * 3
+
+
+def test_a_reference_that_hangs_is_met_once(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """The first case tells the time limit in full, the next one is blocked in a line."""
+    references = make_references(launcher, tmp_path)
+    source = "import time\ndef build():\n    time.sleep(60)\n"
+    model = make_model(tmp_path / "slow", source=source)
+    model = replace(model, spec=replace(model.spec, limits=Limits(reference_s=1.0)))
+    for code, start in (
+        ("reference.timeout", "Worker was killed while building the reference of 'slow'"),
+        ("blocked", "Blocked by an earlier failure: Worker was killed while building"),
+    ):
+        with pytest.raises(HarnessError) as caught:
+            references.outputs(model, "one", STEPS, FACTS)
+        assert caught.value.code == code
+        assert caught.value.what.startswith(start)
+    references.close()
