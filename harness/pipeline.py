@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from harness.domain.cells import PROVIDER_DEPTH, Cell, short_name
+from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.findings import Finding, from_error
 from harness.domain.inputs import hash_values
-from harness.domain.model_facts import judge_contract
+from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
 from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, Question
 from harness.domain.receipts import Receipt
@@ -25,6 +26,9 @@ from harness.references.store import run_steps
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
+
+#: Findings of the contract that leave nothing to feed.
+INPUT_CODES = frozenset({"contract.input", "contract.dtype", "contract.shape"})
 
 Found = tuple[Iterable[Finding], Receipt]
 
@@ -59,6 +63,12 @@ class Gate:
             question, findings=findings, receipt=receipt, skips_allowed=self._skips_allowed
         )
 
+    def look_ahead(self, cell: Cell) -> None:
+        """Begin what an item to come will wait for; it tells itself what stands against that."""
+        with contextlib.suppress(Exception):
+            if _not_applicable(self._evidence.model(cell), cell) is None:
+                self._evidence.look_ahead(cell)
+
     def close(self) -> None:
         """End all workers."""
         self._evidence.close()
@@ -88,6 +98,7 @@ class Gate:
         evidence, model = self._evidence, self._evidence.model(cell)
         if (declared := _not_applicable(model, cell)) is not None:
             return (declared,), Receipt()
+        _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
         provider = evidence.provider(cell).provider.ep
         steps = evidence.inputs(cell)
         reference, origin = evidence.reference(cell, steps)
@@ -132,6 +143,15 @@ def _not_applicable(model: Model, cell: Cell) -> Finding | None:
         what=f"'{cell.model}' does not run on {short}: {use.not_applicable}",
         where=f"spec, providers.{short}.not_applicable",
     )
+
+
+def _refuse_wrong_interface(model: Model, facts: ModelFacts, cell: Cell) -> None:
+    """Refuse inputs that the model does not take: what it says to them would mislead."""
+    which = str(cell.part(VARIANT_DEPTH))
+    for finding in judge_contract(facts, model.spec, cell=which, path=""):
+        if finding.code in INPUT_CODES:
+            msg = f"Blocked by the contract: {finding.what}"
+            raise RunFailed(msg, code="blocked")
 
 
 def _refuse_empty_placement(placement: Placement, cell: Cell) -> None:

@@ -75,7 +75,7 @@ def _checks(names: list[str]) -> list[Check]:
 def _print(checks: list[Check]) -> None:
     if not checks:
         print("No runtime: onnxruntime is not installed beside the harness, and none was added")
-        print('  next:     pip install "onnx-harness[cpu]", or `onnx-harness runtime add`')
+        print("  next:     pip install onnxruntime, or `onnx-harness runtime add cpu onnxruntime`")
         return
     print_table(HEADERS, map(_row, checks), styles=STYLES)
     for group in _alike(checks):

@@ -47,18 +47,7 @@ def open_project() -> Project:
     Raises:
         SpecError: If its settings are wrong.
     """
-    from harness.files.project import load_settings
+    from harness.files.project import find_root, load_settings
 
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if _has_settings(folder)), here)
+    root = find_root(Path.cwd())
     return Project(root, load_settings(root))
-
-
-def _has_settings(folder: Path) -> bool:
-    from harness.files.project import OWN_FILE, PYPROJECT, TABLE
-    from harness.files.toml import read
-
-    if (folder / OWN_FILE).is_file():
-        return True
-    path = folder / PYPROJECT
-    return path.is_file() and TABLE in read(path).get("tool", {})

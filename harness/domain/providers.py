@@ -31,25 +31,35 @@ class Provider:
     """What to do when it is missing."""
 
 
-def _extra(name: str) -> str:
-    return f'pip install "onnx-harness[{name}]", or make a runtime: `onnx-harness runtime add`'
+#: Short name -> the distribution of ONNX Runtime that has the provider.
+_BUILDS = {
+    "cpu": "onnxruntime",
+    "cuda": "onnxruntime-gpu[cuda,cudnn]",
+    "tensorrt": "onnxruntime-gpu[cuda,cudnn]",
+    "openvino": "onnxruntime-openvino",
+}
+
+
+def _runtime(name: str) -> str:
+    """Return the command that makes a runtime; builds of ONNX Runtime exclude each other."""
+    return f'make a runtime: `onnx-harness runtime add {name} "{_BUILDS[name]}"`'
 
 
 #: Every execution provider that ONNX Runtime knows (`get_all_providers`), by short name.
 BUILTIN: dict[str, Provider] = {
     provider.name: provider
     for provider in (
-        Provider(name="cpu", ep="CPUExecutionProvider", forks=True, hint=_extra("cpu")),
-        Provider(name="cuda", ep="CUDAExecutionProvider", preload=True, hint=_extra("cuda")),
+        Provider(name="cpu", ep="CPUExecutionProvider", forks=True, hint=_runtime("cpu")),
+        Provider(name="cuda", ep="CUDAExecutionProvider", preload=True, hint=_runtime("cuda")),
         Provider(
-            name="tensorrt", ep="TensorrtExecutionProvider", preload=True, hint=_extra("tensorrt")
+            name="tensorrt", ep="TensorrtExecutionProvider", preload=True, hint=_runtime("tensorrt")
         ),
         Provider(
             name="openvino",
             ep="OpenVINOExecutionProvider",
             options={"device_type": "CPU"},
             forks=True,
-            hint=_extra("openvino"),
+            hint=_runtime("openvino"),
         ),
         Provider(name="azure", ep="AzureExecutionProvider", forks=True),
         Provider(name="dnnl", ep="DnnlExecutionProvider", forks=True),

@@ -19,6 +19,7 @@ from pathlib import Path
 from harness.domain import encoding
 from harness.domain.values import Values
 
+READABLE = 0o644
 FORMAT = b"onnx-harness values 1\n"
 
 
@@ -46,6 +47,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     temporary = Path(name)
     try:
         write(temporary)
+        temporary.chmod(READABLE)  # mkstemp lets the owner alone read it
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def spec_text(spec: Draft, *, candidate: str = zoo.MODEL_FILE) -> str:
         *(_input_lines(port) for port in spec.inputs),
         *_dim_lines(spec),
         *_case_lines(spec),
-        *(_output_lines(port) for port in spec.facts.outputs),
+        *(_output_lines(port, spec.reference.kind) for port in spec.facts.outputs),
         _placement(spec),
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -89,6 +89,7 @@ def _reference(spec: Draft) -> list[str]:
             "[reference]",
             f"{spec.reference.kind} = {value(spec.reference.entry)}",
             _noted("depends = []", "files that it reads, such as weights"),
+            *_methods(spec),
         ]
     return [
         "[reference]",
@@ -96,6 +97,18 @@ def _reference(spec: Draft) -> list[str]:
         "# blind to faults of the export. What the model was exported from says more:",
         '# torch = "reference.py:build"',
     ]
+
+
+def _methods(spec: Draft) -> list[str]:
+    """Return which method of an estimator gives which output; scikit-learn only."""
+    if spec.reference.kind != "sklearn":
+        return []
+    named = ", ".join(f"{key(port.name)} = {value(_method(port))}" for port in spec.facts.outputs)
+    return [_noted(f"methods = {{ {named} }}", "output = the method that gives it")]
+
+
+def _method(port: Port) -> str:
+    return "predict_proba" if "prob" in port.name.lower() else "predict"
 
 
 def _providers() -> list[str]:
@@ -138,13 +151,21 @@ def _case_lines(spec: Draft) -> Iterator[list[str]]:
         yield lines
 
 
-def _output_lines(port: Port) -> list[str]:
+def _output_lines(port: Port, kind: str) -> list[str]:
     sizes = ", ".join("?" if size is None else str(size) for size in port.shape or ())
     shown = port.type if port.shape is None else f"{port.type} [{sizes}]"
     return [
         table("outputs", port.name),
         _noted(f"compare = {value(_comparison(port))}", shown),
+        *_promise(port, kind),
     ]
+
+
+def _promise(port: Port, kind: str) -> list[str]:
+    """Return the type of a float32 output: scikit-learn itself computes in float64."""
+    if kind != "sklearn" or "float" not in port.type:
+        return []
+    return [_noted('dtype = "float32"', "the reference gives float64")]
 
 
 def _comparison(port: Port) -> str:

@@ -8,15 +8,6 @@ from pathlib import Path
 
 from harness.errors import EnvironmentProblem, ModelFileError
 
-#: Distribution -> extra of ours that installs it.
-EXTRAS = {
-    "torch": "torch",
-    "onnxscript": "torch",
-    "scikit-learn": "sklearn",
-    "skl2onnx": "sklearn",
-    "fsspec": "remote",
-}
-
 
 def version(distribution: str) -> str:
     """Return the installed version.
@@ -28,14 +19,12 @@ def version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         pass
-    extra = EXTRAS.get(distribution)
-    wanted = f'"onnx-harness[{extra}]"' if extra else distribution
     msg = f"Package '{distribution}' is not installed"
     raise EnvironmentProblem(
         msg,
         code="package.missing",
         expected=f"'{distribution}' beside the harness",
-        next_step=f"pip install {wanted}",
+        next_step=f"pip install {distribution}",
     )
 
 

@@ -14,6 +14,19 @@ PYPROJECT = "pyproject.toml"
 TABLE = "onnx-harness"
 
 
+def find_root(start: Path) -> Path:
+    """Return the project around `start`: the nearest folder upwards with settings, else `start`.
+
+    pytest's rootdir will not do: pytest takes the values of options for paths when they exist,
+    and `--harness-json ../run.json` would move the project to the folder above.
+    """
+    return next((folder for folder in (start, *start.parents) if _has_settings(folder)), start)
+
+
+def _has_settings(folder: Path) -> bool:
+    return (folder / OWN_FILE).is_file() or _table(folder / PYPROJECT) is not None
+
+
 def load_settings(root: Path) -> ProjectSettings:
     """Return the settings of the project at `root`; defaults if it has none.
 

@@ -19,6 +19,7 @@ GROUP = "onnx-harness"
 REFUSAL = "onnx_harness_refusal"
 #: Why suites could not be given their cells.
 PROBLEM = pytest.StashKey[str]()
+NOTHING_JUDGED = "ERROR: Nothing was judged: every item was skipped, so this run proves nothing"
 MARKERS = {
     "contract": "is the file a valid ONNX model with the interface that its spec promises?",
     "placement": "do the nodes really run on the provider that was asked for?",
@@ -136,6 +137,8 @@ class Reports:
         """End as a usage error if the workers refused the selection."""
         if self._refusal:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._found and all(record["verdict"] == "SKIP" for record in self._found):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the closing table and write the run record."""
@@ -146,6 +149,8 @@ class Reports:
         width = self._config.get_terminal_writer().fullwidth
         for line in _activate(self._config).finish(self._found, width=width):
             terminalreporter.write_line(line)
+        if all(record["verdict"] == "SKIP" for record in self._found):
+            terminalreporter.write_line(NOTHING_JUDGED, red=True)
 
 
 def refuse(config: pytest.Config, problem: str, items: list[pytest.Item]) -> None:

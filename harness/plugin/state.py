@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import QUESTIONS, Question
@@ -24,12 +25,12 @@ from harness.errors import HarnessError, UsageProblem
 from harness.evidence import Selection
 from harness.files import places
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
-from harness.files.project import load_settings
+from harness.files.project import find_root, load_settings
 from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
 from harness.reports.lines import judgement_lines
-from harness.reports.summary import summary_lines
+from harness.reports.summary import summary_lines, unjudged_lines
 from harness.results.record import ItemRecord, RunRecord, write_record
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.probe import check_provider
@@ -38,6 +39,8 @@ from harness.runtimes.registry import Runtimes
 STATE = pytest.StashKey["HarnessState"]()
 NO_PROVIDER = """No provider of the specs is usable here: nothing would be checked
   next:     `onnx-harness doctor` tells what is missing"""
+#: Where the wheel keeps the suites; a checkout has them beside it.
+PACKAGE = Path(harness.__file__).resolve().parent
 NO_SUITE = """Nothing would be checked: onnx-harness was asked for, but no suite was collected
   next:     name the suites: `pytest suites/`, or `pytest --pyargs harness.suites`"""
 #: Attribute of a test report that carries the item's record, also from xdist workers.
@@ -79,7 +82,7 @@ class HarnessState:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        root = config.rootpath
+        root = find_root(config.invocation_params.dir)
         settings = load_settings(root)
         self.options = _options(config, root, settings.models)
         self._cache = places.writable(places.cache_folder(), "ONNX_HARNESS_CACHE")
@@ -89,8 +92,10 @@ class HarnessState:
             self._runtimes.check_name(name)
         for name in self.options.provider_options:
             find(name, self._runtimes.providers, where="--provider-option")
-        loaded = with_known_providers(load_models(self.options.models), self._runtimes.providers)
-        self.models = _chosen(loaded, self.options.model_globs)
+        self._loaded = with_known_providers(
+            load_models(self.options.models), self._runtimes.providers
+        )
+        self.models = _chosen(self._loaded, self.options.model_globs)
         self.providers = self.options.providers
         self._left_out: dict[str, str] = {}
         self._judgements: dict[tuple[str, str], Judgement] = {}
@@ -210,6 +215,13 @@ class HarnessState:
             self._gate = None
         self._launcher.close()
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> None:
+        """Let the next item's session open while pytest ends this one."""
+        cell = None if nextitem is None else _cell(nextitem)
+        if self._gate is not None and cell is not None and cell.provider != ANY:
+            self._gate.look_ahead(cell)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -243,9 +255,10 @@ class HarnessState:
                 "providers": list(self.options.providers),
                 "skips_allowed": self.options.skips_allowed,
             }
-            record = RunRecord.of(self.models.values(), records, asked=asked)
+            record = RunRecord.of(self._loaded.values(), records, asked=asked)
             write_record(self.options.record, record)
         yield from summary_lines(records, width=width)
+        yield from unjudged_lines(records)
         self._providers()  # an xdist controller has not asked yet which ones are left out
         yield from self._left_out_lines()
         if self.options.record is not None:
@@ -270,8 +283,9 @@ class HarnessState:
     def _command(self, nodeid: str, cell: Cell) -> str:
         """Return the command that runs one item again, with the options that made it."""
         file, _, test = nodeid.partition("::")
-        inside = not file.startswith("..") and (self._config.rootpath / file).is_file()
-        words = ["pytest", *([nodeid] if inside else ["--pyargs", "harness.suites", "-k", test])]
+        path = (self._config.rootpath / file).resolve()
+        own = path.is_file() and not path.is_relative_to(PACKAGE)
+        words = ["pytest", *([nodeid] if own else ["--pyargs", "harness.suites", "-k", test])]
         if cell.provider != ANY:
             words += ["--provider", cell.provider]
         for value in self._config.getoption("provider_option"):

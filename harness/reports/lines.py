@@ -9,7 +9,13 @@ from harness.errors import labelled_lines
 
 
 def judgement_lines(judgement: Judgement, *, reproduce: str) -> Iterator[str]:
-    """Yield what stands behind a verdict other than PASS, ending with how to run it again."""
+    """Yield what stands behind a verdict other than PASS, ending with how to run it again.
+
+    An item that an earlier failure blocks says so in one line: that failure tells the rest.
+    """
+    if [finding.code for finding in judgement.findings] == ["blocked"]:
+        yield judgement.findings[0].what
+        return
     for finding in judgement.findings:
         yield from labelled_lines(finding)
         yield f"  {'code:':<10}{finding.code}"

@@ -97,6 +97,20 @@ def _placed(record: ItemRecord) -> str:
     return f"{record.counts.get('nodes_placed', 0)}/{sum(spread)}" if spread else ""
 
 
+def unjudged_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield why items were not judged, each reason once with its count and what mends it."""
+    reasons = Counter(
+        (finding["what"], finding["next_step"])
+        for record in records
+        if record.verdict is Verdict.SKIP
+        for finding in record.findings[:1]
+    )
+    for (what, next_step), count in reasons.items():
+        yield f"not judged: {_counted(count, 'items')}: {what}" + (
+            f"; {next_step}" if next_step else ""
+        )
+
+
 def _totals(records: Sequence[ItemRecord]) -> str:
     sums = Counter[str]()
     for record in records:

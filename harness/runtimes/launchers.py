@@ -42,11 +42,9 @@ class Program:
     """Modules that the fork server imports once."""
     needs_harness: bool = False
     """Whether it imports the harness, and so runs in the harness's own interpreter."""
-    keeps_spare: bool = False
-    """Whether many workers are made one after the other, so that one is forked ahead."""
 
 
-INFERENCE = Program(name=".session", preload=("numpy", "onnxruntime"), keeps_spare=True)
+INFERENCE = Program(name=".session", preload=("numpy", "onnxruntime"))
 INSPECTION = Program(
     name="harness.runtimes.inspection", preload=("numpy", "onnx"), needs_harness=True
 )
@@ -57,6 +55,9 @@ class Launcher(Protocol):
 
     def launch(self, python: str, program: Program, *, fork: bool) -> Worker:
         """Return a new worker of `program` in the interpreter `python`."""
+
+    def prepare(self, python: str, program: Program) -> None:
+        """Say that another worker of the same kind will be launched soon."""
 
     def close(self) -> None:
         """End everything that was started."""
@@ -84,6 +85,12 @@ class LocalLauncher:
             server = Server(python, program, self._environment, preload=fork)
             self._servers[python, program] = server
         return server.make_worker(fork=fork and server.can_fork)
+
+    def prepare(self, python: str, program: Program) -> None:
+        """Fork a worker ahead, so that the next launch finds it ready."""
+        server = self._servers.get((python, program))
+        if server is not None:
+            server.make_spare()
 
     def close(self) -> None:
         """End all servers, and with them their workers."""
@@ -156,20 +163,21 @@ class Server:
         return self._process.poll() is None
 
     def make_worker(self, *, fork: bool) -> Worker:
-        """Return a new worker process; the next one is forked while this one is used."""
-        method = "fork" if fork else "spawn"
-        worker = self._receive(self._take_spare(method) or self._order(method))
-        if fork and self._program.keeps_spare:
-            with contextlib.suppress(EnvironmentProblem):  # the next launch tells it
-                self._spare = self._order(method)
-        return worker
-
-    def _take_spare(self, method: str) -> _Order | None:
+        """Return a new worker process, the spare one if there is one."""
         spare, self._spare = self._spare, None
-        if spare is not None and (spare.method != method or spare.ended):
-            self._receive(spare).close()
-            return None
-        return spare
+        if spare is not None:
+            usable = fork and not spare.ended
+            worker = self._receive(spare)
+            if usable:
+                return worker
+            worker.close()
+        return self._receive(self._order("fork" if fork else "spawn"))
+
+    def make_spare(self) -> None:
+        """Have a worker forked for the next call of `make_worker`, without waiting for it."""
+        if self.can_fork and self._spare is None:
+            with contextlib.suppress(EnvironmentProblem):  # that call tells it
+                self._spare = self._order("fork")
 
     def _order(self, method: str) -> _Order:
         """Ask for a worker without waiting for it."""

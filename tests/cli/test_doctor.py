@@ -130,7 +130,7 @@ def test_a_machine_without_any_runtime(command: Command, monkeypatch: pytest.Mon
     assert result.code == 3
     assert result.out == (
         "No runtime: onnxruntime is not installed beside the harness, and none was added\n"
-        '  next:     pip install "onnx-harness[cpu]", or `onnx-harness runtime add`\n'
+        "  next:     pip install onnxruntime, or `onnx-harness runtime add cpu onnxruntime`\n"
     )
 
 

@@ -154,7 +154,7 @@ def test_without_fsspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert str(problem) == (
         "Package 'fsspec' is not installed\n"
         "  expected: 'fsspec' beside the harness\n"
-        '  next:     pip install "onnx-harness[remote]"'
+        "  next:     pip install fsspec"
     )
 
 

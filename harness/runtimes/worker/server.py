@@ -40,13 +40,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--control-fd", type=int)
     parser.add_argument("--serve-fd", type=int)
     options = parser.parse_args(arguments)
-    if options.path and options.path not in sys.path:
-        sys.path.append(options.path)
+    if options.path:
+        _make_importable(options.path)
     if options.serve_fd is not None:
         _serve(options.program, Channel(socket.socket(fileno=options.serve_fd)))
     else:
         control = Channel(socket.socket(fileno=options.control_fd))
         ForkServer(options.program, control, arguments).run(options.preload.split(","))
+
+
+def _make_importable(folder: str) -> None:
+    """Let the harness be imported from `folder`, and from nowhere else, without shadowing others.
+
+    An installed harness beside a checkout would give this process parts of both.
+    """
+    sys.path.insert(0, folder)
+    importlib.import_module("harness")
+    sys.path.remove(folder)
+    sys.path.append(folder)
 
 
 def load_program(name: str) -> ModuleType:
