@@ -56,7 +56,7 @@ class Check:
     @property
     def name(self) -> str:
         """Return what `--provider` takes, or the runtime's name."""
-        return f"{self.provider}@{self.runtime}" if self.provider else self.runtime
+        return "@".join(part for part in (self.provider, self.runtime) if part)
 
     @property
     def cause(self) -> str:

@@ -50,7 +50,8 @@ def load_settings(root: Path) -> ProjectSettings:
 
 def _validated(tables: dict[str, Any], path: Path) -> ProjectSettings:
     title = f"Settings file '{path.name}'"
-    return toml.validate(ProjectSettings, tables, path=path, title=title)
+    help_at = "docs/providers.md has all settings"
+    return toml.validate(ProjectSettings, tables, path=path, title=title, help_at=help_at)
 
 
 def _table(path: Path) -> dict[str, Any] | None:

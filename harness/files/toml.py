@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness.errors import SpecError
 
 T = TypeVar("T")
+SPEC_HELP = "`onnx-harness model schema` prints the format"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -41,7 +42,9 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def validate(kind: type[T], tables: dict[str, Any], *, path: Path, title: str) -> T:
+def validate(
+    kind: type[T], tables: dict[str, Any], *, path: Path, title: str, help_at: str = SPEC_HELP
+) -> T:
     """Return `tables` as a value of the dataclass `kind`.
 
     The tables go through JSON, where pydantic's strict mode knows arrays as tuples and text as
@@ -51,7 +54,8 @@ def validate(kind: type[T], tables: dict[str, Any], *, path: Path, title: str) -
         kind: A frozen dataclass that carries `__pydantic_config__`.
         tables: What `read` returned.
         path: File, for messages.
-        title: What the file describes, for messages: "model spec 'mnist'".
+        title: What the file describes, for messages: "Model spec 'mnist'".
+        help_at: Where the format is told.
 
     Raises:
         SpecError: With all faults of the file.
@@ -60,10 +64,10 @@ def validate(kind: type[T], tables: dict[str, Any], *, path: Path, title: str) -
         return _adapter(kind).validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as error:
         faults = list(_faults(kind, error.errors(include_url=False)))
-    raise faulty(title, path, faults)
+    raise faulty(title, path, faults, help_at)
 
 
-def faulty(title: str, path: Path, faults: Sequence[str]) -> SpecError:
+def faulty(title: str, path: Path, faults: Sequence[str], help_at: str = SPEC_HELP) -> SpecError:
     """Return the error that tells all faults of a file; `title` is what it describes."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     return SpecError(
@@ -71,7 +75,7 @@ def faulty(title: str, path: Path, faults: Sequence[str]) -> SpecError:
         code="spec.invalid",
         where=str(path),
         got="\n".join(faults),
-        next_step="mend the keys above; `onnx-harness model schema` prints the format",
+        next_step=f"mend the keys above; {help_at}",
     )
 
 

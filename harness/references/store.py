@@ -269,7 +269,7 @@ def _hash(path: Path) -> str:
         msg = f"File of the reference cannot be read: {error.strerror}"
         raise ModelFileError(
             msg, code="reference.failed", where=str(path),
-            next_step="restore it, or correct reference.depends",
+            next_step="restore it, or correct the table [reference]",
         ) from None  # fmt: skip
 
 

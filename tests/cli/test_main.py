@@ -69,7 +69,7 @@ def test_wrong_settings_are_told_without_a_traceback(
         "unknown key 'modles'; did you mean 'models'?\n"
         f"  where:    {path}\n"
         "  got:      unknown key 'modles'; did you mean 'models'?\n"
-        "  next:     mend the keys above; `onnx-harness model schema` prints the format\n"
+        "  next:     mend the keys above; docs/providers.md has all settings\n"
     )
 
 
