@@ -1,10 +1,11 @@
 """2,000 tiny models in model-zoo layout through the gate, against onnx's own backend tests.
 
-The models are the node cases of `onnx.backend.test` that ONNX Runtime's CPU provider passes, each
-written as `model.onnx` with its data set; copies under new names fill up to the wanted number.
-The harness judges contract and parity of each in a fresh worker. The peer runs the same cases,
-and the same number of them, through `onnxruntime.backend` under pytest, in its own process. Both
-are whole pytest runs from start to end.
+The models are the node cases of `onnx.backend.test`, each written as `model.onnx` with its data
+set; copies under new names fill up to the wanted number. The harness judges contract and parity of
+each in a fresh worker. The peer runs the same cases, and the same number of them, through
+`onnxruntime.backend` under pytest, in its own process. Both are whole pytest runs from start to
+end, and both are timed twice: over the cases that both pass, and over all of them as they come,
+with those that ONNX Runtime refuses or computes differently.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import importlib
 import json
 import operator
+import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from harness.results.record import read_record
 from harness.testing import write_sets
 
 GOAL = "2,000 models with a fresh worker each take at most the time of onnx.backend.test"
+#: What `numbered` adds to the name of a copy.
+_NUMBERED = re.compile(r"\.\d+$")
 #: Modules of onnx's node cases that `--quick` makes do with: importing all of them takes seconds.
 FEW = ("abs", "add", "gemm", "relu", "sequenceinsert", "softmax")
 PEER_TESTS = """
@@ -63,76 +67,98 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2000, help="default: 2000")
     options = parser.parse_args()
     models, rounds = (24, 1) if options.quick else (options.models, options.rounds)
+    few = FEW if options.quick else ()
     with tempfile.TemporaryDirectory() as folder:
-        arms = Arms(Path(folder), models, few=FEW if options.quick else ())
-        times = bench.alternate({"gate": arms.gate, "peer": arms.peer}, rounds)
-    ratio = bench.median_of_pairs(times, "gate", "peer", operator.truediv)
+        sources = write_models(Path(folder) / "sources", node_cases(few)[:models])
+        whole = Runs(Path(folder) / "whole", sources, list(sources), models, few=few, failing=True)
+        passed = whole.passed_by_both()
+        sound = Runs(Path(folder) / "sound", sources, passed, models, few=few, failing=False)
+        arms = {
+            "gate": sound.gate,
+            "peer": sound.peer,
+            "gate_all": whole.gate,
+            "peer_all": whole.peer,
+        }
+        times = bench.alternate(arms, rounds)
+    ratio, ratio_all = (
+        bench.median_of_pairs(times, f"gate{which}", f"peer{which}", operator.truediv)
+        for which in ("", "_all")
+    )
     figures = {
         "models": models,
-        "distinct_cases": arms.distinct,
+        "distinct_cases": len(passed),
+        "distinct_cases_all": len(sources),
         "rounds": rounds,
         **bench.medians(times, 2),
         "ratio": round(ratio, 3),
+        "ratio_all": round(ratio_all, 3),
     }
     bench.report("zoo_2000", figures=figures, goal=GOAL, met=ratio <= 1)
 
 
-class Arms:
+class Runs:
     """The two runs that are compared, over the same cases.
 
-    Both run once before anything is timed, to find the cases that both pass.
+    Args:
+        folder: Where both projects are made.
+        sources: Model folders by name, with the name of onnx's case.
+        names: Those to take.
+        count: Models to make of them.
+        few: Modules of onnx's node cases to import; all if empty.
+        failing: Whether some may fail.
     """
 
-    def __init__(self, folder: Path, models: int, few: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sources: Mapping[str, tuple[Path, str]],
+        names: Sequence[str],
+        count: int,
+        *,
+        few: Sequence[str],
+        failing: bool,
+    ) -> None:
+        self._failing = failing
         self._gate = bench.foreign_project(folder / "gate")
         self._peer = bench.foreign_project(folder / "peer")
+        chosen = {}
+        for name, original in islice(numbered(names), count):
+            path, case = sources[original]
+            shutil.copytree(path, self._gate / "models" / name)
+            chosen[f"test_{name}"] = case
+        (self._peer / "chosen.json").write_text(json.dumps(chosen), encoding="utf-8")
         tests = PEER_TESTS.format(few=list(few))
         (self._peer / "test_backend.py").write_text(tests, encoding="utf-8")
-        sources = write_models(self._gate / "models", node_cases(few), limit=models)
-        self._choose({name: name for name in sources}, sources)
-        passed = self._passed_by_both()
-        self.distinct = len(passed)
-        for name in set(sources) - set(passed):
-            shutil.rmtree(self._gate / "models" / name)
-        names = dict(islice(numbered(passed), models))
-        for name, original in names.items():
-            if name != original:
-                shutil.copytree(self._gate / "models" / original, self._gate / "models" / name)
-        self._choose(names, sources)
 
-    def gate(self, *arguments: str | Path, failing: bool = False) -> None:
+    def gate(self, *arguments: str | Path) -> None:
         """Judge contract and parity of every model."""
         asked = ["-m", "contract or parity", *arguments]
         environment = bench.gate_environment(self._gate / "cache")
         command = bench.gate_command(self._gate / "models", *asked)
-        bench.run(command, cwd=self._gate, env=environment, failing=failing)
+        bench.run(command, cwd=self._gate, env=environment, failing=self._failing)
 
-    def peer(self, *arguments: str | Path, failing: bool = False) -> None:
+    def peer(self, *arguments: str | Path) -> None:
         """Run every case through the backend."""
         command = bench.pytest_command("-p", "no:harness.plugin", "test_backend.py", *arguments)
-        bench.run(command, cwd=self._peer, failing=failing)
+        bench.run(command, cwd=self._peer, failing=self._failing)
 
-    def _choose(self, names: dict[str, str], sources: dict[str, str]) -> None:
-        """Tell the peer which of onnx's cases to run under which names."""
-        chosen = {f"test_{name}": sources[original] for name, original in names.items()}
-        (self._peer / "chosen.json").write_text(json.dumps(chosen), encoding="utf-8")
-
-    def _passed_by_both(self) -> list[str]:
+    def passed_by_both(self) -> list[str]:
+        """Run both once, and return the models that pass here and there."""
         record, junit = self._gate / "record.json", self._peer / "junit.xml"
-        self.gate("--harness-json", record, failing=True)
-        self.peer(f"--junitxml={junit}", failing=True)
+        self.gate("--harness-json", record)
+        self.peer(f"--junitxml={junit}")
         items = read_record(record).items
         bad = {item.cell.split("/")[0] for item in items if item.verdict is not Verdict.PASS}
         judged = {item.cell.split("/")[0] for item in items if item.question == "parity"}
         cases = ElementTree.parse(junit).iter("testcase")  # noqa: S314 - our own run wrote it
-        good = [case for case in cases if not len(case)]
-        return sorted((judged - bad) & {case.attrib["name"][len("test_") :] for case in good})
+        good = {case.attrib["name"][len("test_") :] for case in cases if not len(case)}
+        return sorted(name for name in (judged - bad) & good if not _NUMBERED.search(name))
 
 
-def write_models(folder: Path, cases: Sequence[Any], *, limit: int) -> dict[str, str]:
-    """Write onnx's node cases as model folders; return their names with onnx's own."""
-    sources: dict[str, str] = {}
-    for case in cases[:limit]:
+def write_models(folder: Path, cases: Sequence[Any]) -> dict[str, tuple[Path, str]]:
+    """Write onnx's node cases as model folders; return them by name, with onnx's own names."""
+    sources: dict[str, tuple[Path, str]] = {}
+    for case in cases:
         name = case.name.lower()
         if name in sources:
             continue  # two names that differ by case alone
@@ -141,7 +167,7 @@ def write_models(folder: Path, cases: Sequence[Any], *, limit: int) -> dict[str,
         (target / MODEL_FILE).write_bytes(case.model.SerializeToString())
         sets = [(values(given), values(expected)) for given, expected in case.data_sets]
         write_sets(target, case.model, sets)
-        sources[name] = case.name
+        sources[name] = (target, case.name)
     return sources
 
 

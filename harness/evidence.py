@@ -37,7 +37,7 @@ from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.probe import check_provider
 from harness.runtimes.registry import Resolved, Runtimes
-from harness.runtimes.sessions import Opening, Session, begin_session, profile_placement
+from harness.runtimes.sessions import Session, open_session, profile_placement
 
 T = TypeVar("T")
 #: Faults of a file that leave nothing meaningful to run.
@@ -82,7 +82,6 @@ class Evidence:
         self._references = References(launcher, sys.executable, cache / "references")
         self._memory: dict[tuple[str, ...], object] = {}
         self._session: tuple[tuple[str, ...], Session] | None = None
-        self._opening: tuple[tuple[str, ...], Opening] | None = None
 
     def close(self) -> None:
         """End all workers."""
@@ -135,23 +134,16 @@ class Evidence:
 
     def session(self, cell: Cell) -> Session:
         """Return the session of this model, variant and provider, opening it if need be."""
-        key = _session_key(cell)
-        if (held := self._held(key)) is not None:
-            return held
-        opening = self._take_opening(key)
-        self._drop_session()
+        key = ("session", cell.model, cell.variant, cell.provider)
+        if self._session is not None:
+            held, session = self._session
+            if held == key and session.alive:
+                return session
+            self._drop_session()
         resolved = self.provider(cell)
-        session = self._once(key, lambda: self._open(cell, resolved, opening), keep=False)
+        session = self._once(key, lambda: self._open(cell, resolved), keep=False)
         self._session = (key, session)
         return session
-
-    def look_ahead(self, cell: Cell) -> None:
-        """Begin to open the session of an item to come, if all that it takes is known by now."""
-        key, file = _session_key(cell), ("file", cell.model, cell.variant)
-        known = file in self._memory and ("provider", cell.provider) in self._memory
-        if known and key not in self._memory and self._held(key) is None:
-            self._drop_session()
-            self._opening = (key, self._begin(cell, self.provider(cell)))
 
     def placement(self, cell: Cell) -> Placement:
         """Return where the nodes are: as recorded, else as one profiled run shows."""
@@ -192,20 +184,17 @@ class Evidence:
             check_provider(self._launcher, resolved)
         return resolved
 
-    def _begin(self, cell: Cell, resolved: Resolved) -> Opening:
+    def _open(self, cell: Cell, resolved: Resolved) -> Session:
         model, (path, _) = self.model(cell), self.sound_file(cell)
-        return begin_session(
-            self._launcher,
-            resolved.runtime,
-            self._config(model, resolved),
-            path,
-            fork=resolved.provider.forks,
-            limit_s=model.spec.limits.load_s,
-        )
-
-    def _open(self, cell: Cell, resolved: Resolved, opening: Opening | None) -> Session:
         try:
-            session = (opening or self._begin(cell, resolved)).finish()
+            session = open_session(
+                self._launcher,
+                resolved.runtime,
+                self._config(model, resolved),
+                path,
+                fork=resolved.provider.forks,
+                limit_s=model.spec.limits.load_s,
+            )
         except RunFailed as error:
             raise _refused(error, cell) from None
         except HarnessError as error:
@@ -252,23 +241,10 @@ class Evidence:
             preload=provider.preload,
         )
 
-    def _held(self, key: tuple[str, ...]) -> Session | None:
-        if self._session is None or self._session[0] != key or not self._session[1].alive:
-            return None
-        return self._session[1]
-
-    def _take_opening(self, key: tuple[str, ...]) -> Opening | None:
-        if self._opening is None or self._opening[0] != key:
-            return None
-        opening, self._opening = self._opening[1], None
-        return opening
-
     def _drop_session(self) -> None:
         if self._session is not None:
             self._session[1].close()
-        if self._opening is not None:
-            self._opening[1].close()
-        self._session = self._opening = None
+            self._session = None
 
     def _once(self, key: tuple[str, ...], make: Callable[[], T], *, keep: bool = True) -> T:
         """Return what `make` returns, once; tell its failure in full once, then in a line."""
@@ -316,10 +292,6 @@ def in_cell(error: HarnessError, cell: Cell, inputs: Path | None = None) -> Harn
         got=error.got,
         next_step=error.next_step,
     )
-
-
-def _session_key(cell: Cell) -> tuple[str, ...]:
-    return ("session", cell.model, cell.variant, cell.provider)
 
 
 def _library(name: str, folder: Path) -> str:

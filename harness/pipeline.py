@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -62,12 +61,6 @@ class Gate:
         return judge(
             question, findings=findings, receipt=receipt, skips_allowed=self._skips_allowed
         )
-
-    def look_ahead(self, cell: Cell) -> None:
-        """Begin what an item to come will wait for; it tells itself what stands against that."""
-        with contextlib.suppress(Exception):
-            if _not_applicable(self._evidence.model(cell), cell) is None:
-                self._evidence.look_ahead(cell)
 
     def close(self) -> None:
         """End all workers."""

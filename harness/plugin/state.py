@@ -215,13 +215,6 @@ class HarnessState:
             self._gate = None
         self._launcher.close()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> None:
-        """Let the next item's session open while pytest ends this one."""
-        cell = None if nextitem is None else _cell(nextitem)
-        if self._gate is not None and cell is not None and cell.provider != ANY:
-            self._gate.look_ahead(cell)
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]

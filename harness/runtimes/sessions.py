@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from harness.domain.values import Value, Values
 from harness.errors import RunFailed
 from harness.runtimes.launchers import INFERENCE, Launcher
 from harness.runtimes.registry import Runtime
-from harness.runtimes.workers import Reply, Worker
+from harness.runtimes.workers import Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,32 +87,6 @@ class Session:
         self.close()
 
 
-class Opening:
-    """A session that is being opened in a new worker."""
-
-    def __init__(
-        self, launcher: Launcher, runtime: Runtime, worker: Worker, finish: Callable[[], Reply]
-    ) -> None:
-        self._launcher = launcher
-        self._runtime = runtime
-        self._worker = worker
-        self._finish = finish
-
-    def finish(self) -> Session:
-        """Wait until the session is open and return it; raises what `open_session` does."""
-        try:
-            reply, _ = self._finish()
-        except BaseException:
-            self.close()
-            raise
-        self._launcher.prepare(self._runtime.python, INFERENCE)
-        return Session(self._worker, _facts(self._runtime, self._worker, reply))
-
-    def close(self) -> None:
-        """End the worker, whether the session is open by now or not."""
-        self._worker.close()
-
-
 def open_session(
     launcher: Launcher,
     runtime: Runtime,
@@ -138,22 +111,9 @@ def open_session(
         WorkerDied: If opening crashed or took too long.
         EnvironmentProblem: If the runtime is broken.
     """
-    return begin_session(launcher, runtime, config, model, fork=fork, limit_s=limit_s).finish()
-
-
-def begin_session(
-    launcher: Launcher,
-    runtime: Runtime,
-    config: SessionConfig,
-    model: Path,
-    *,
-    fork: bool,
-    limit_s: float,
-) -> Opening:
-    """Let a new worker open `model` without waiting for it; arguments as of `open_session`."""
     worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
     try:
-        finish = worker.begin(
+        reply, _ = worker.request(
             "open",
             {"model": str(model), **_fields(config)},
             [],
@@ -163,7 +123,8 @@ def begin_session(
     except BaseException:
         worker.close()
         raise
-    return Opening(launcher, runtime, worker, finish)
+    launcher.prepare(runtime.python, INFERENCE)  # while this session is used
+    return Session(worker, _facts(runtime, worker, reply))
 
 
 def profile_placement(

@@ -9,7 +9,6 @@ import re
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness.errors import HarnessError, RunFailed, WorkerDied
@@ -30,10 +29,6 @@ LOG_BYTES = 1 << 16
 LINE_CHARACTERS = 300
 #: How long to wait for the server's word on how a worker ended.
 STATUS_S = 5.0
-#: How long to read a reply that came in time and was not asked for until the limit had passed.
-ARRIVED_S = 0.05
-
-Reply = tuple[dict[str, Any], list[memoryview]]
 
 
 class Worker:
@@ -60,7 +55,7 @@ class Worker:
 
     def request(
         self, op: str, fields: dict[str, Any], buffers: list[Any], *, limit_s: float, doing: str
-    ) -> Reply:
+    ) -> tuple[dict[str, Any], list[memoryview]]:
         """Send one request and return the reply with its buffers.
 
         Args:
@@ -74,31 +69,11 @@ class Worker:
             RunFailed: If the handler raised; the worker lives on.
             WorkerDied: If the worker ended or was too slow; it is gone.
         """
-        return self.begin(op, fields, buffers, limit_s=limit_s, doing=doing)()
-
-    def begin(
-        self, op: str, fields: dict[str, Any], buffers: list[Any], *, limit_s: float, doing: str
-    ) -> Callable[[], Reply]:
-        """Send one request; what is returned waits for the reply, as `request` would."""
         started = time.monotonic()
-        with self._told(limit_s, doing):
-            self._channel.send({"op": op, **fields}, buffers, timeout_s=limit_s)
-
-        def finish() -> Reply:
-            left = max(ARRIVED_S, limit_s - (time.monotonic() - started))
-            with self._told(limit_s, doing):
-                reply, data, _ = self._channel.receive(timeout_s=left)
-            if "error" in reply:
-                raise _refusal(reply["error"], doing, self.log_tail())
-            return reply, data
-
-        return finish
-
-    @contextlib.contextmanager
-    def _told(self, limit_s: float, doing: str) -> Iterator[None]:
-        """Turn a broken stream into the story of how the worker ended."""
         try:
-            yield
+            self._channel.send({"op": op, **fields}, buffers, timeout_s=limit_s)
+            left = max(0.0, limit_s - (time.monotonic() - started))
+            reply, data, _ = self._channel.receive(timeout_s=left)
         except WireTimeout:
             raise self._end_slow(limit_s, doing) from None
         except WireCorrupt as error:
@@ -108,6 +83,9 @@ class Worker:
         except BaseException:  # Ctrl-C: the stream is in the middle of a frame
             self.kill()
             raise
+        if "error" in reply:
+            raise _refusal(reply["error"], doing, self.log_tail())
+        return reply, data
 
     def log_tail(self) -> str:
         """Return the last lines that the worker wrote to its standard streams."""

@@ -18,7 +18,10 @@ FIGURES = {
         *("models", "rounds", "cell_gate_ms", "cell_inside_ms", "cell_extra_ms"),
         *("cell_extra_worst_ms", "times_faster"),
     },
-    "zoo_2000": {"models", "distinct_cases", "rounds", "gate_s", "peer_s", "ratio"},
+    "zoo_2000": {
+        *("models", "distinct_cases", "distinct_cases_all", "rounds", "gate_s", "peer_s"),
+        *("gate_all_s", "peer_all_s", "ratio", "ratio_all"),
+    },
     "collection": {
         *("cells", "rounds", "collect_pytest_s", "collect_parity_s", "collect_all_suites_s"),
         *("parity_times_pytest", "all_suites_times_pytest", "starts", "start_plugin_s"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import gc
+import functools
 import importlib
 import json
 import os
@@ -89,8 +89,8 @@ class ForkServer:
             self._control.send({"ready": False, "error": traceback.format_exc(limit=-3)})
             return
         if any(preload):
-            _warm_up(self._program)
-            gc.freeze()  # a collection in a child would touch, and so copy, all that is here
+            with contextlib.suppress(Exception):  # what is wrong shows in the first answer
+                getattr(load_program(self._program), "warm_up", int)()
         _end_with_parent(NO_SIGNAL)
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
@@ -141,7 +141,6 @@ class ForkServer:
             self._become_worker(server, log_fd)
             if method == "spawn":
                 self._exec_worker(data_fd)
-            _warm_up(self._program)
             _serve(self._program, Channel(socket.socket(fileno=data_fd)))
         except BaseException:
             traceback.print_exc()
@@ -181,11 +180,6 @@ class ForkServer:
             os.close(pipe)
 
 
-def _warm_up(program: str) -> None:
-    with contextlib.suppress(Exception):  # what is wrong shows in the answer to a request
-        getattr(load_program(program), "warm_up", int)()
-
-
 def _serve(program: str, channel: Channel) -> None:
     handlers: dict[str, Any] = load_program(program).HANDLERS
     serve(channel, handlers)
@@ -214,7 +208,13 @@ def _die_with(parent: int) -> None:
 def _end_with_parent(number: int) -> None:
     """Let the kernel send this signal when the thread that started this process ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        _libc().prctl(PR_SET_PDEATHSIG, number)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Return the C library, loaded once: children inherit it."""
+    return ctypes.CDLL(None)
 
 
 def _dump_no_core() -> None:
