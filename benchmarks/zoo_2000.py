@@ -4,8 +4,9 @@ The models are the node cases of `onnx.backend.test`, each written as `model.onn
 set; copies under new names fill up to the wanted number. The harness judges contract and parity of
 each in a fresh worker. The peer runs the same cases, and the same number of them, through
 `onnxruntime.backend` under pytest, in its own process. Both are whole pytest runs from start to
-end, and both are timed twice: over the cases that both pass, and over all of them as they come,
-with those that ONNX Runtime refuses or computes differently.
+end, and both are timed twice: over all cases as they come, with those that ONNX Runtime refuses or
+computes differently, which is what the goal is about; and over the cases that both pass, where the
+peer has no tracebacks to write.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from harness.files.zoo import MODEL_FILE, to_array
 from harness.results.record import read_record
 from harness.testing import write_sets
 
-GOAL = "2,000 models with a fresh worker each take at most the time of onnx.backend.test"
+GOAL = "2,000 models with a fresh worker each take at most the time of 2,000 of onnx's cases"
 #: What `numbered` adds to the name of a copy.
 _NUMBERED = re.compile(r"\.\d+$")
 #: Modules of onnx's node cases that `--quick` makes do with: importing all of them takes seconds.
@@ -74,24 +75,24 @@ def main() -> None:
         passed = whole.passed_by_both()
         sound = Runs(Path(folder) / "sound", sources, passed, models, few=few, failing=False)
         arms = {
-            "gate": sound.gate,
-            "peer": sound.peer,
-            "gate_all": whole.gate,
-            "peer_all": whole.peer,
+            "gate": whole.gate,
+            "peer": whole.peer,
+            "gate_passing": sound.gate,
+            "peer_passing": sound.peer,
         }
         times = bench.alternate(arms, rounds)
-    ratio, ratio_all = (
+    ratio, ratio_passing = (
         bench.median_of_pairs(times, f"gate{which}", f"peer{which}", operator.truediv)
-        for which in ("", "_all")
+        for which in ("", "_passing")
     )
     figures = {
         "models": models,
-        "distinct_cases": len(passed),
-        "distinct_cases_all": len(sources),
+        "distinct_cases": len(sources),
+        "distinct_cases_passing": len(passed),
         "rounds": rounds,
         **bench.medians(times, 2),
         "ratio": round(ratio, 3),
-        "ratio_all": round(ratio_all, 3),
+        "ratio_passing": round(ratio_passing, 3),
     }
     bench.report("zoo_2000", figures=figures, goal=GOAL, met=ratio <= 1)
 

@@ -106,7 +106,7 @@ class Evidence:
         for code, message in facts.faults:
             if code in BLOCKING:
                 file = cell.part(VARIANT_DEPTH)
-                msg = f"Model file of '{file}' cannot be run: {message}"
+                msg = f"Blocked by the contract: the file of '{file}' cannot be run: {message}"
                 advice = f"see the contract item of {file}"
                 raise RunFailed(msg, code="blocked", where=str(path), next_step=advice)
         return path, facts
@@ -229,7 +229,13 @@ class Evidence:
         }
         if options and provider.ep == CPU_PROVIDER:
             msg = f"{CPU_PROVIDER} takes no options, and would ignore them without a word"
-            raise SpecError(msg, code="session.option", where=resolved.name, got=str(options))
+            raise SpecError(
+                msg,
+                code="session.option",
+                where=resolved.name,
+                got=str(options),
+                next_step="drop them from spec, settings and --provider-option",
+            )
         return SessionConfig(
             provider=provider.ep,
             options=options,

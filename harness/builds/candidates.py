@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from harness.domain.spec import Export, ModelSpec
 from harness.domain.values import Values
 from harness.errors import SpecError
 from harness.files import packages
-from harness.files.cache import key_of, locked
+from harness.files.cache import hash_file, key_of, locked
 from harness.files.models import Model
 from harness.files.sources import locate
 from harness.references.store import References, source_key
@@ -23,6 +24,7 @@ REVISION = "1"
 EXPORTERS = {"torch": ("onnx", "onnxscript"), "sklearn": ("onnx", "skl2onnx")}
 #: torch specialises on sizes 0 and 1, so a free dimension is shown to it with at least 2.
 LEAST_FREE_SIZE = 2
+MODEL, CHECKSUM = "model.onnx", "sha256"
 
 
 def candidate_file(model: Model, variant: str, *, references: References, cache: Path) -> Path:
@@ -51,9 +53,10 @@ def _exported(model: Model, export: Export, *, references: References, folder: P
         )
     home = folder / _key(model, export)[:32]
     with locked(home.with_suffix(".lock")):
-        if not home.is_dir():
+        if not _is_intact(home):
+            shutil.rmtree(home, ignore_errors=True)
             _export(model, export, home, references)
-    return home / "model.onnx"
+    return home / MODEL
 
 
 def _export(model: Model, export: Export, home: Path, references: References) -> None:
@@ -62,8 +65,22 @@ def _export(model: Model, export: Export, home: Path, references: References) ->
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".tmp-") as folder:
         made = Path(folder) / "made"
         made.mkdir()
-        live.export(example(model.spec), _fields(model, export, made / "model.onnx"))
+        live.export(example(model.spec), _fields(model, export, made / MODEL))
+        (made / CHECKSUM).write_text(_checksum(made), encoding="utf-8")
         made.rename(home)
+
+
+def _is_intact(home: Path) -> bool:
+    """Return whether an export is there as it was written: a damaged one is made again."""
+    try:
+        return (home / CHECKSUM).read_text(encoding="utf-8") == _checksum(home)
+    except OSError:
+        return False
+
+
+def _checksum(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUM)
+    return key_of(*(f"{path.name}={hash_file(path)}" for path in files))
 
 
 def _key(model: Model, export: Export) -> str:

@@ -18,15 +18,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli.trials import Tester, Trial
+from harness.cli.trials import Tester, Trial, try_reference
 from harness.domain.model_facts import ModelFacts
 from harness.domain.spec import PLAIN_NAME, Limits, ModelSpec
-from harness.errors import HarnessBug, HarnessError, ModelFileError, UsageProblem
+from harness.errors import (
+    EnvironmentProblem,
+    HarnessBug,
+    HarnessError,
+    ModelFileError,
+    UsageProblem,
+)
 from harness.files import drafts, sources, toml
 from harness.files.cache import hash_file, write_atomically
 from harness.files.draft_text import spec_text
 from harness.files.drafts import Draft, ReferenceDraft
-from harness.files.models import SPEC_FILE, spec_faults
+from harness.files.models import SPEC_FILE, BrokenModel, load_model, spec_faults
 from harness.files.zoo import MODEL_FILE
 from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
@@ -67,7 +73,18 @@ class Added:
     name: str
     folder: Path
     trial: Trial
+    reference: str
+    """Kind of the reference that was tried; empty if none was given or no case ran."""
+    reference_problem: HarnessError | None
+    """Why it did not run."""
     notes: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Return whether draft or reference, not the machine, is what did not work."""
+        problem = self.reference_problem
+        broken = problem is not None and not isinstance(problem, EnvironmentProblem)
+        return self.trial.failed or broken
 
 
 def add_model(request: Request, *, launcher: Launcher, runtimes: Runtimes) -> Added:
@@ -99,7 +116,22 @@ def add_model(request: Request, *, launcher: Launcher, runtimes: Runtimes) -> Ad
             shutil.copyfile(code, home / code.name)
         with closing(Tester(name, home, launcher=launcher, runtimes=runtimes)) as tester:
             trial = _write(draft, home, candidate, tester)
-    return Added(name=name, folder=folder, trial=trial, notes=tuple(_notes(draft)))
+    given = code is not None and trial.problem is None
+    return Added(
+        name=name,
+        folder=folder,
+        trial=trial,
+        reference=draft.reference.kind if given else "",
+        reference_problem=_try_reference(folder, facts, launcher) if given else None,
+        notes=tuple(_notes(draft)),
+    )
+
+
+def _try_reference(folder: Path, facts: ModelFacts, launcher: Launcher) -> HarnessError | None:
+    model = load_model(folder)
+    if isinstance(model, BrokenModel):
+        return model.problem
+    return try_reference(model, facts, launcher=launcher)
 
 
 # what is asked for
@@ -226,7 +258,7 @@ def _filled(folder: Path, *, in_place: bool) -> Iterator[Path]:
         yield home
         home.chmod(0o755)  # temporary folders are private, models are not
         home.rename(folder)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave half a model
         shutil.rmtree(home, ignore_errors=True)
         raise
 
@@ -289,5 +321,3 @@ def _notes(draft: Draft) -> Iterator[str]:
         yield f"its contract fails: {message.splitlines()[0]}"
     if draft.unsupported and draft.reference.kind == "onnx":
         yield f"the ONNX reference evaluator cannot run it, give --reference: {draft.unsupported}"
-    if draft.reference.kind != "onnx":
-        yield "list the files that the reference reads in reference.depends"

@@ -43,8 +43,9 @@ def add(
 ) -> None:
     """Inspect a model file and write a commented spec for it, tried on the CPU.
 
-    Exit code 0 if every case of the draft ran, or could not be tried because no runtime has the
-    CPU provider; 1 if a case did not run: the draft is kept and has to be corrected.
+    Exit code 0 if every case of the draft and the reference that was given ran, or could not be
+    tried here because a runtime or package is missing; 1 if one did not run: the draft is kept
+    and has to be corrected.
     """
     from harness.cli.adding import Request, add_model, check_file
     from harness.runtimes.launchers import LocalLauncher
@@ -57,7 +58,7 @@ def add(
     with LocalLauncher() as launcher, saying(f"adding {file.name}"):
         added = add_model(request, launcher=launcher, runtimes=project.runtimes(launcher))
     _print_added(added, project, models)
-    raise typer.Exit(1 if added.trial.failed else 0)
+    raise typer.Exit(1 if added.failed else 0)
 
 
 @app.command("list")
@@ -139,11 +140,15 @@ def schema() -> None:
 
 
 def _print_added(added: Added, project: Project, models: Path | None) -> None:
+    from harness.errors import labelled_lines
+
     suites = "suites" if (project.root / "suites").is_dir() else "--pyargs harness.suites"
     where = f" --models {models}" if models is not None else ""
     print(f"added model '{added.name}' in {added.folder}")
     for label, text in _told(added):
         print(f"  {label + ':':<10}{text}")
+    if added.reference_problem is not None:
+        print(*labelled_lines(added.reference_problem), sep="\n")
     print(f"  {'next:':<10}pytest {suites} --provider cpu --model {added.name}{where}")
 
 
@@ -154,6 +159,8 @@ def _told(added: Added) -> Iterator[tuple[str, str]]:
         yield "tried", f"{ran}: {', '.join(trial.cases)}"
     if trial.problem is not None:
         yield "failed" if trial.failed else "untried", trial.problem.what
+    if added.reference and added.reference_problem is None:
+        yield "tried", f"the {added.reference} reference ran on case {trial.cases[0]}"
     for note in added.notes:
         yield "note", note
     if trial.failed:

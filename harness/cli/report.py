@@ -117,12 +117,14 @@ def _closing(merged: Merged, count: int) -> str:
 def _head_lines(record: RunRecord) -> Iterator[str]:
     machine = " ".join(record.machine.values())
     yield f"onnx-harness {record.harness_version}, {record.created}{machine and ', ' + machine}"
-    asked = ", ".join(f"{name} {_plain(value)}" for name, value in record.asked.items() if value)
+    asked = ", ".join(_asked(name, value) for name, value in record.asked.items() if value)
     yield f"asked for: {asked or 'everything'}"
 
 
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _asked(name: str, value: object) -> str:
+    """Return an option of the run in words: `providers cpu openvino`, `no skips`."""
+    given = value if isinstance(value, list | tuple) else () if value is True else (value,)
+    return " ".join((name.replace("_", " "), *map(str, given)))
 
 
 def _item_lines(item: ItemRecord) -> Iterator[str]:

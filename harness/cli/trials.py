@@ -1,14 +1,19 @@
-"""Trying a drafted spec: its cases are drawn and run once on the CPU, nothing is compared."""
+"""Trying a drafted spec: its cases run once on the CPU, its reference once; nothing is compared."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.domain.model_facts import ModelFacts
 from harness.domain.session import SessionConfig
 from harness.domain.spec import ModelSpec
 from harness.errors import EnvironmentProblem, HarnessError
 from harness.files import cases
+from harness.files.models import Model
+from harness.references.store import LiveReference
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved, Runtimes
 from harness.runtimes.sessions import Session, open_session
@@ -79,6 +84,17 @@ class Tester:
                 limit_s=spec.limits.load_s,
             )
         return self._session
+
+
+def try_reference(model: Model, facts: ModelFacts, *, launcher: Launcher) -> HarnessError | None:
+    """Build the reference and run it on the first case; return what is wrong with it."""
+    try:
+        feeds = cases.build(model.name, model.spec, model.spec.case[0], model.folder)[0]
+        with closing(LiveReference(launcher, sys.executable, model)) as live:
+            live.run(feeds, facts.outputs)
+    except HarnessError as error:
+        return error
+    return None
 
 
 def _config(spec: ModelSpec, resolved: Resolved) -> SessionConfig:

@@ -7,7 +7,6 @@ placement of nodes does not depend on the case. Such a part has `*` in the place
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,14 +32,6 @@ class Cell:
         """Return the id, such as `mnist/fp32/cpu/batch3`, without open places."""
         parts = (self.model, self.variant, self.provider, self.case)
         return "/".join(part for part in parts if part != ANY)
-
-    def matches(self, pattern: str) -> bool:
-        """Return whether each part matches the glob in its place; missing parts match all."""
-        globs = pattern.split("/")
-        own = (self.model, self.variant, self.provider, self.case)
-        return len(globs) <= len(own) and all(
-            fnmatch.fnmatchcase(part, glob) for part, glob in zip(own, globs, strict=False)
-        )
 
     def part(self, depth: int) -> Cell:
         """Return the part with the first `depth` places."""

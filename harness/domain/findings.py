@@ -19,7 +19,6 @@ class Severity(StrEnum):
     ERROR = "error"
     NOT_JUDGED = "not judged"
     NOT_APPLICABLE = "not applicable"
-    NOTE = "note"
 
 
 #: Every code, with what it does to the verdict.

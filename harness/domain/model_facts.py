@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.domain.dtypes import from_type_name
 from harness.domain.findings import Finding
 from harness.domain.session import Port
 from harness.domain.spec import InputSpec, ModelSpec
@@ -101,8 +100,21 @@ def _judge_input(name: str, declared: InputSpec, real: Port, cell: str) -> Itera
             where=f"inputs.{name}.shape",
             expected=str(list(declared.shape)),
             got=str(list(real.shape or ())),
-            next_step="a dimension with a name in the spec must be free in the model",
+            next_step=_shape_advice(name, declared.shape, real.shape or ()),
         )
+
+
+def _shape_advice(
+    name: str, declared: tuple[int | str, ...], real: tuple[int | str | None, ...]
+) -> str:
+    if len(declared) == len(real):
+        for size, got in zip(declared, real, strict=True):
+            if isinstance(size, str) and isinstance(got, int):
+                return (
+                    f"'{size}' is a name in the spec, so it must be free in the model: export it "
+                    f"as a dynamic dimension, or write {got}"
+                )
+    return f"correct inputs.{name}.shape, or the export"
 
 
 def _ort_name(declared: InputSpec) -> str:
@@ -118,10 +130,3 @@ def _shapes_agree(
     return len(declared) == len(real) and all(
         not isinstance(got, int) or got == size for size, got in zip(declared, real, strict=False)
     )
-
-
-def element_type(port: Port) -> str:
-    """Return the element type of a tensor port in the harness's words, else the whole type."""
-    if port.type.startswith("tensor("):
-        return from_type_name(port.type[len("tensor(") : -1])
-    return port.type

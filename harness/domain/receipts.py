@@ -31,12 +31,3 @@ class Receipt:
             for names in required
             if not any(self.counts.get(name, 0) > 0 for name in names.split("|"))
         )
-
-
-def total(receipts: Iterable[Receipt]) -> dict[str, int]:
-    """Return the sum of all counters."""
-    sums: dict[str, int] = {}
-    for receipt in receipts:
-        for name, number in receipt.counts.items():
-            sums[name] = sums.get(name, 0) + number
-    return sums

@@ -1,7 +1,7 @@
 """A model's spec: what `models/<name>/model.toml` declares, as frozen values.
 
 The fields are the keys of the file, and the text under each field is what editors show through
-the published JSON schema. Reading the file lives in `harness.files.specs`; what one table alone
+the published JSON schema. Reading the file lives in `harness.files.models`; what one table alone
 can contradict is checked here, in `__post_init__`, with a plain ValueError.
 """
 

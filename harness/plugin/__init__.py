@@ -123,6 +123,14 @@ class Reports:
         if record is not None:
             self._found.append(record)
 
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport | pytest.CollectReport
+    ) -> tuple[str, str, str] | None:
+        """Count what an earlier failure blocks on its own: the closing table tells it."""
+        record = getattr(report, "onnx_harness", None)
+        codes = [finding["code"] for finding in record["findings"]] if record else []
+        return ("blocked", "E", "ERROR") if codes == ["blocked"] else None
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Refuse a run whose suites could not be given their cells."""
         if PROBLEM in self._config.stash:

@@ -30,7 +30,7 @@ from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
 from harness.reports.lines import judgement_lines
-from harness.reports.summary import summary_lines, unjudged_lines
+from harness.reports.summary import blocked_lines, summary_lines, unjudged_lines
 from harness.results.record import ItemRecord, RunRecord, write_record
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.probe import check_provider
@@ -121,7 +121,8 @@ class HarnessState:
         depth = QUESTIONS[question].depth
         providers = self._providers()
         if idle := sorted(set(self.options.provider_options) - set(map(short_name, providers))):
-            msg = f"Provider option for '{idle[0]}', which does not take part in this run"
+            what = f"Provider option for '{idle[0]}', which does not take part in this run"
+            msg = f"{what}\n  next:     add --provider {idle[0]}, or drop the option"
             raise pytest.UsageError(msg)
         cells = [cell for model in asked for cell in model.cells(self._providers_of(model))]
         if not cells:
@@ -246,11 +247,12 @@ class HarnessState:
             asked = {
                 "models": list(self.options.model_globs),
                 "providers": list(self.options.providers),
-                "skips_allowed": self.options.skips_allowed,
+                "no_skips": not self.options.skips_allowed,
             }
             record = RunRecord.of(self._loaded.values(), records, asked=asked)
             write_record(self.options.record, record)
         yield from summary_lines(records, width=width)
+        yield from blocked_lines(records)
         yield from unjudged_lines(records)
         self._providers()  # an xdist controller has not asked yet which ones are left out
         yield from self._left_out_lines()
@@ -302,8 +304,11 @@ class ItemGate:
 
 def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
     given = config.getoption("models")
+    if given == "":
+        msg = "--models names no folder"
+        raise UsageProblem(msg, next_step="give a folder, or leave the option out")
     return HarnessOptions(
-        models=Path(config.invocation_params.dir, given) if given else root / models,
+        models=root / models if given is None else Path(config.invocation_params.dir, given),
         model_globs=tuple(config.getoption("model")),
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),

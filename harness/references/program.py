@@ -125,7 +125,7 @@ def _telling_where() -> Iterator[None]:
     """Note on an exception which line of the user's own file it passed last."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it was, it goes on as it came
         lines = [
             f"at line {line} of {frame.f_code.co_filename}, in {frame.f_code.co_name}"
             for frame, line in traceback.walk_tb(error.__traceback__)

@@ -106,7 +106,7 @@ class LiveReference:
         self._worker = launcher.launch(python, program, fork=True)
         try:
             self._build()
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave the worker behind
             self.close()
             raise
 

@@ -111,6 +111,18 @@ def unjudged_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
         )
 
 
+def blocked_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield what kept items from being judged, each cause once with its count."""
+    causes = Counter(
+        finding["what"]
+        for record in records
+        for finding in record.findings
+        if finding["code"] == "blocked"
+    )
+    for what, count in causes.items():
+        yield f"{_counted(count, 'items')}: {what}"
+
+
 def _totals(records: Sequence[ItemRecord]) -> str:
     sums = Counter[str]()
     for record in records:

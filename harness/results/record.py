@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Literal, Protocol
 import harness
 from harness.domain.cells import Cell, parts, short_name
 from harness.domain.questions import QUESTIONS
-from harness.domain.spec import ModelSpec
+from harness.domain.spec import STRICT, ModelSpec
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import UsageProblem
 
 SCHEMA_VERSION = 1
-_STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
 class DeclaredModel(Protocol):
@@ -36,7 +35,7 @@ class DeclaredModel(Protocol):
 class ItemRecord:
     """What became of one item."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     question: str
     """Name of the suite."""
@@ -87,7 +86,7 @@ class ItemRecord:
 class DeclaredItem:
     """An item that the specs ask for."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     question: str
     """Name of the suite."""
@@ -106,7 +105,7 @@ class DeclaredItem:
 class RunRecord:
     """One run, or several merged."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     schema_version: Literal[1] = 1
     """Version of this format."""
@@ -185,13 +184,23 @@ def read_record(path: Path) -> RunRecord:
         return TypeAdapter(RunRecord).validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         msg = f"Run record cannot be read: {error.strerror}"
-        raise UsageProblem(msg, where=str(path)) from None
+        advice = "name a file that `pytest --harness-json FILE` wrote"
+        raise UsageProblem(msg, where=str(path), next_step=advice) from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        msg = f"Not a run record: {first['msg']}"
-        raise UsageProblem(
-            msg,
-            where=f"{path}, {key}" if key else str(path),
-            expected=f"a record of schema version {SCHEMA_VERSION}, as --harness-json writes it",
-        ) from None
+        raise _not_a_record(path, error.errors(include_url=False)) from None
+
+
+def _not_a_record(path: Path, faults: Sequence[Any]) -> UsageProblem:
+    """Return what is wrong first; another version explains all other faults."""
+    expected = f"a record of schema version {SCHEMA_VERSION}, as --harness-json writes it"
+    for fault in faults:
+        if fault["loc"] == ("schema_version",):
+            msg = f"Run record has schema version {fault['input']}"
+            advice = "read it with the version of onnx-harness that wrote it, or judge again"
+            return UsageProblem(msg, where=str(path), expected=expected, next_step=advice)
+    key = ".".join(map(str, faults[0]["loc"]))
+    return UsageProblem(
+        f"Not a run record: {faults[0]['msg']}",
+        where=f"{path}, {key}" if key else str(path),
+        expected=expected,
+    )

@@ -102,7 +102,9 @@ def remove_runtime(name: str, *, folder: Path) -> Path:
     if not home.is_dir():
         msg = f"No runtime '{name}' was added"
         known = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{MARK}")))
-        raise UsageProblem(msg, where=str(folder), expected=f"one of {known or 'none'}")
+        expected = f"one of {known}" if known else "an added runtime; there is none"
+        advice = "`onnx-harness runtime list` shows all runtimes"
+        raise UsageProblem(msg, where=str(folder), expected=expected, next_step=advice)
     with _alone(folder, name):
         (home / MARK).unlink(missing_ok=True)  # first, so that a half-deleted one does not count
         _delete(home)
@@ -138,7 +140,7 @@ def _replacing(home: Path) -> Iterator[None]:
     _delete(home)  # what an interrupted attempt left
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave half an environment
         _delete(home)
         if aside.exists():
             aside.rename(home)

@@ -147,12 +147,12 @@ class Server:
         self._spare: _Order | None = None
         try:
             self._process, self._control = self._start(environment, preload=preload)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave the file open
             os.close(self._log_fd)
             raise
         try:
             self.can_fork = self._wait_until_ready() == 1 and preload
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave the process behind
             self._process.kill()
             self.close()
             raise

@@ -120,7 +120,7 @@ def open_session(
             limit_s=limit_s,
             doing="opening a session",
         )
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave the worker behind
         worker.close()
         raise
     launcher.prepare(runtime.python, INFERENCE)  # while this session is used

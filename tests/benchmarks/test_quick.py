@@ -19,8 +19,8 @@ FIGURES = {
         *("cell_extra_worst_ms", "times_faster"),
     },
     "zoo_2000": {
-        *("models", "distinct_cases", "distinct_cases_all", "rounds", "gate_s", "peer_s"),
-        *("gate_all_s", "peer_all_s", "ratio", "ratio_all"),
+        *("models", "distinct_cases", "distinct_cases_passing", "rounds", "gate_s", "peer_s"),
+        *("gate_passing_s", "peer_passing_s", "ratio", "ratio_passing"),
     },
     "collection": {
         *("cells", "rounds", "collect_pytest_s", "collect_parity_s", "collect_all_suites_s"),

@@ -81,6 +81,16 @@ def test_an_export_is_made_once(launcher: LocalLauncher, tmp_path: Path) -> None
     assert path.stat().st_mtime_ns == written
 
 
+def test_a_damaged_export_is_made_again(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """A file of the cache that changed is not the export any more."""
+    model = make(tmp_path / "tiny")
+    path = export(launcher, model, tmp_path / "cache")
+    sound = path.read_bytes()
+    for damaged in (sound[:-1], sound[:-9] + b"\0" + sound[-8:], b""):
+        path.write_bytes(damaged)
+        assert export(launcher, model, tmp_path / "cache").read_bytes() == sound
+
+
 def test_free_dimensions_are_shown_with_two_or_more(tmp_path: Path) -> None:
     """PyTorch would fix a dimension that it sees at 0 or 1."""
     model = make(tmp_path / "tiny")

@@ -20,6 +20,16 @@ from tests.cli.conftest import Command
 
 pytest.importorskip("onnxruntime")
 
+REFERENCE = """
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+
+def fit():
+    pass
+    rows = np.eye(3, dtype=np.float32)
+    return LinearRegression().fit(rows, rows[:, :2])
+"""
 SCHEMA_COPY = Path(__file__).parents[2] / "docs" / "model.schema.json"
 
 
@@ -120,19 +130,45 @@ def test_external_data_comes_along(command: Command, project: MiniProject) -> No
 
 
 def test_a_reference_is_copied_and_declared(command: Command, project: MiniProject) -> None:
-    """The kind follows from what the file imports."""
-    code = project.write("code/mine.py", "import sklearn\n\ndef fit():\n    ...\n")
+    """The kind follows from what the file imports, and it is run once."""
+    code = project.write("code/mine.py", REFERENCE)
     result = command(
         "model", "add", save(project, linear_model()), "--name", "other", "--reference",
         f"{code}:fit",
     )  # fmt: skip
     assert result.code == 0
-    assert (
-        "  note:     list the files that the reference reads in reference.depends\n" in result.out
-    )
+    assert "  tried:    the sklearn reference ran on case batch1\n" in result.out
     spec = added(project, "other").spec
     assert (spec.reference.sklearn, spec.requires) == ("mine.py:fit", ("scikit-learn",))
     assert (project.models / "other" / "mine.py").read_bytes() == code.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (
+            "raise ValueError('no data')",
+            "ValueError while building the reference of 'other': no data",
+        ),
+        (
+            "open(Path(__file__).parents[2] / 'pytest.ini').close()",
+            "Reference of 'other' read files that its spec does not declare",
+        ),
+    ],
+)
+def test_a_reference_that_does_not_run_is_told(
+    command: Command, project: MiniProject, line: str, what: str
+) -> None:
+    """The draft is kept, the exit code says that something is to be mended."""
+    text = f"from pathlib import Path\n{REFERENCE.replace('pass', line)}"
+    code = project.write("code/mine.py", text)
+    result = command(
+        "model", "add", save(project, linear_model()), "--name", "other", "--reference",
+        f"{code}:fit",
+    )  # fmt: skip
+    assert result.code == 1
+    assert f"\n{what}\n" in result.out
+    assert (project.models / "other" / "model.toml").exists()
 
 
 def test_a_file_in_its_models_folder_stays_there(command: Command, project: MiniProject) -> None:

@@ -27,7 +27,6 @@ WORDS = {
     Severity.ERROR: "ERROR",
     Severity.NOT_JUDGED: "not judged",
     Severity.NOT_APPLICABLE: "not applicable",
-    Severity.NOTE: "note",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.domain.receipts import Receipt, total
+from harness.domain.receipts import Receipt
 
 
 def test_counts_add_up_and_facts_are_replaced() -> None:
@@ -28,9 +28,3 @@ def test_counts_add_up_and_facts_are_replaced() -> None:
 def test_zeros(counts: dict[str, int], zeros: tuple[str, ...]) -> None:
     """Absent is zero, and one of two alternatives is enough."""
     assert Receipt(counts=counts).zeros(("a", "b|c")) == zeros
-
-
-def test_total() -> None:
-    """The closing line adds up all receipts."""
-    receipts = [Receipt(counts={"a": 1}), Receipt(counts={"a": 2, "b": 3}), Receipt()]
-    assert total(receipts) == {"a": 3, "b": 3}

@@ -166,8 +166,9 @@ def test_contradictions(make: Callable[..., Any], keys: dict[str, Any], message:
     ],
 )
 def test_limits_themselves_are_fine(make: Callable[..., Any], keys: dict[str, Any]) -> None:
-    """What lies exactly on a border is inside."""
-    make(**keys)
+    """What lies exactly on a border is inside, and kept as it was given."""
+    made = make(**keys)
+    assert {name: getattr(made, name) for name in keys} == keys
 
 
 def test_variants_and_their_sources() -> None:

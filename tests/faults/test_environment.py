@@ -28,6 +28,15 @@ PARITY = "parity tiny/fp32/cpu/one"
 TABLES, ROWS, COLUMNS = 24, 94208, 256
 OFFSET = 3 * 2**30
 
+ESTIMATOR = b"""
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+
+def fit():
+    return LinearRegression().fit(np.eye(3), np.ones((3, 2)))
+"""
+
 
 def told(outcome: Outcome, item: str) -> tuple[str, str, str]:
     """Return verdict, code and first line of an item's first finding."""
@@ -67,6 +76,22 @@ def test_corrupt_cache_entry_is_computed_again(project: MiniProject) -> None:
     told_by = [(item.verdict, item.facts["reference"]) for item in again]
     assert told_by == [(Verdict.PASS, "onnx, live")] * 3
     assert {path: path.read_bytes() for path in entries} == entries
+
+
+def test_damaged_export_is_made_again(project: MiniProject) -> None:
+    """What is not as it was exported is not judged: the model is exported once more."""
+    pytest.importorskip("skl2onnx")
+    spec = file_spec(
+        reference='sklearn = "ref.py:fit"\nmethods = { variable = "predict" }',
+        more='[outputs.variable]\ndtype = "float32"',
+    ).replace('file = "model.onnx"', "export = { opset = 17 }")
+    project.add_model("tiny", spec, {"ref.py": ESTIMATOR})
+    assert project.run("--provider", "cpu").exit_code == pytest.ExitCode.OK
+    (exported,) = (project.root / ".cache" / "exports").rglob("model.onnx")
+    sound = exported.read_bytes()
+    exported.write_bytes(sound[: len(sound) // 2])
+    assert project.run("--provider", "cpu").exit_code == pytest.ExitCode.OK
+    assert exported.read_bytes() == sound
 
 
 def test_missing_package_is_not_judged(project: MiniProject) -> None:

@@ -17,7 +17,7 @@ def test_the_record_holds_what_was_declared_asked_and_judged(mixed: MiniProject)
     outcome = mixed.run("--harness-json", "out/run.json", "--model", "tiny", "-m", "contract")
     record = read_record(mixed.root / "out" / "run.json")
     assert outcome.text.splitlines()[-2] == f"run record: {mixed.root}/out/run.json"
-    assert record.asked == {"models": ["tiny"], "providers": [], "skips_allowed": True}
+    assert record.asked == {"models": ["tiny"], "providers": [], "no_skips": False}
     assert [item.key for item in record.items] == ["contract tiny/fp32"]
     declared = {item.key for item in record.declared}
     assert {"contract tiny/fp32", "parity tiny/fp32/cpu/one", "contract bad/fp32"} <= declared

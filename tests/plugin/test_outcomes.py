@@ -84,6 +84,19 @@ def test_verdicts_as_outcomes(outcome: Outcome, mixed: MiniProject) -> None:
     assert ("harness.finding", "provider.not-applicable") in properties(elsewhere)
 
 
+def test_what_is_blocked_is_counted_apart(tiny: MiniProject) -> None:
+    """A broken provider is told once; what it blocks is a count with the cause."""
+    outcome = tiny.run("--provider", "cuda", "--provider", "cpu")
+    assert "1 failed, 3 passed, 1 blocked" in outcome.text.splitlines()[-1]
+    assert outcome.exit_code == pytest.ExitCode.TESTS_FAILED
+    assert outcome.items["parity tiny/fp32/cuda/one"].verdict.value == "ERROR"
+    assert " ERRORS " not in outcome.text
+    assert (
+        "\n1 item: Blocked by an earlier failure: Provider 'cuda' is not available: no runtime has "
+        "CUDAExecutionProvider\n" in outcome.text
+    )
+
+
 def test_a_bug_of_ours_is_an_error_of_ours(tiny: MiniProject) -> None:
     """An exception inside the harness does not look like the model's fault."""
     tiny.write(

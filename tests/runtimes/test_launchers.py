@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import harness
 from harness.domain.session import SessionConfig
 from harness.domain.verdict import Verdict
 from harness.errors import EnvironmentProblem, WorkerDied
+from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import INFERENCE, LocalLauncher, Program
 from harness.runtimes.registry import Runtime
 from harness.runtimes.sessions import open_session
@@ -72,6 +74,20 @@ def test_gate_without_ci_in_the_environment(project: MiniProject) -> None:
     outcome = project.run("--provider", "cpu", env={"CI": "", "ORT_DISABLE_TELEMETRY": ""})
     item = outcome.items["parity tiny/fp32/cpu/one"]
     assert (item.verdict, item.facts["start_method"]) == (Verdict.PASS, "fork")
+
+
+def test_one_harness_where_another_is_importable(tmp_path: Path) -> None:
+    """A worker of ours imports the harness that started it, whatever else is on its path."""
+    other = tmp_path / "site" / "harness"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('another harness')", encoding="utf-8")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(linear_model().SerializeToString())
+    with (
+        LocalLauncher({**os.environ, "PYTHONPATH": str(other.parent)}) as launcher,
+        closing(Inspector(launcher, sys.executable)) as inspector,
+    ):
+        assert inspector.inspect(path, limit_s=60).faults == ()
 
 
 def test_missing_interpreter() -> None:

@@ -33,7 +33,7 @@ def serve(channel: Channel, handlers: dict[str, Handler]) -> None:
             return
         try:
             reply, reply_buffers = handlers[request["op"]](request, buffers)
-        except Exception as error:
+        except Exception as error:  # a model may make the library raise anything
             reply, reply_buffers = {"error": describe(error)}, []
         try:
             channel.send(reply, reply_buffers)

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import os
@@ -91,6 +92,7 @@ class ForkServer:
         if any(preload):
             with contextlib.suppress(Exception):  # what is wrong shows in the first answer
                 getattr(load_program(self._program), "warm_up", int)()
+        gc.freeze()  # a collection in a child would touch, and so copy, all that is here
         _end_with_parent(NO_SIGNAL)
         self._control.send({"ready": True, "threads": _thread_count()})
         try:
@@ -120,7 +122,7 @@ class ForkServer:
         data_fd, log_fd, status_fd = fds
         try:
             pid = self._make(request["method"], data_fd, log_fd)
-        except Exception as error:
+        except Exception as error:  # no memory, no process: the harness tells it
             self._control.send({"error": f"{type(error).__name__}: {error}"})
             os.close(status_fd)
         else:
@@ -142,7 +144,7 @@ class ForkServer:
             if method == "spawn":
                 self._exec_worker(data_fd)
             _serve(self._program, Channel(socket.socket(fileno=data_fd)))
-        except BaseException:
+        except BaseException:  # a child must never return into the server's loop
             traceback.print_exc()
         os._exit(70)
 
