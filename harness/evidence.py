@@ -32,7 +32,7 @@ from harness.errors import (
 from harness.files import cases
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
-from harness.references.store import References, read_recorded
+from harness.references.store import References, read_recorded, run_steps
 from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.probe import check_provider
@@ -144,6 +144,18 @@ class Evidence:
         session = self._once(key, lambda: self._open(cell, resolved), keep=False)
         self._session = (key, session)
         return session
+
+    def run(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[Values, ...]:
+        """Return the candidate's outputs of every step; on a failure the inputs are saved."""
+        session, spec = self.session(cell), self.model(cell).spec
+
+        def run(feeds: Values) -> Values:
+            return session.run(feeds, limit_s=spec.limits.run_s).outputs
+
+        try:
+            return run_steps(run, steps, spec)
+        except HarnessError as error:
+            raise in_cell(error, cell, inputs=self.save_inputs(cell, steps)) from None
 
     def placement(self, cell: Cell) -> Placement:
         """Return where the nodes are: as recorded, else as one profiled run shows."""

@@ -19,9 +19,8 @@ from harness.domain.spec import PlacementSpec
 from harness.domain.values import Values
 from harness.domain.verdict import Judgement, judge
 from harness.errors import HarnessError, RunFailed
-from harness.evidence import Evidence, Selection, in_cell, numbered
+from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
-from harness.references.store import run_steps
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
@@ -92,13 +91,17 @@ class Gate:
         if (declared := _not_applicable(model, cell)) is not None:
             return (declared,), Receipt()
         _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
+        return self._compared(cell, evidence.inputs(cell))
+
+    def _compared(self, cell: Cell, steps: tuple[Values, ...]) -> Found:
+        """Run reference and candidate on the same inputs, and compare what they give."""
+        evidence, model = self._evidence, self._evidence.model(cell)
         provider = evidence.provider(cell).provider.ep
-        steps = evidence.inputs(cell)
         reference, origin = evidence.reference(cell, steps)
         session = evidence.session(cell)
         if provider != CPU_PROVIDER:
             _refuse_empty_placement(evidence.placement(cell), cell)
-        candidate = self._run(session, model, cell, steps)
+        candidate = evidence.run(cell, steps)
         comparisons = _compare_steps(model, cell, reference=reference, candidate=candidate)
         findings = tuple(finding for each in comparisons for finding in each.findings)
         facts = {
@@ -113,17 +116,6 @@ class Gate:
         if findings:
             facts["saved_inputs"] = str(evidence.save_inputs(cell, steps))
         return findings, _summed(comparisons).plus(facts=facts)
-
-    def _run(
-        self, session: Session, model: Model, cell: Cell, steps: tuple[Values, ...]
-    ) -> tuple[Values, ...]:
-        def run(feeds: Values) -> Values:
-            return session.run(feeds, limit_s=model.spec.limits.run_s).outputs
-
-        try:
-            return run_steps(run, steps, model.spec)
-        except HarnessError as error:
-            raise in_cell(error, cell, inputs=self._evidence.save_inputs(cell, steps)) from None
 
 
 def _not_applicable(model: Model, cell: Cell) -> Finding | None:
