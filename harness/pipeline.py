@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from harness.bounds import Bounds, Held, Yardstick
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.findings import Finding, from_error
@@ -47,6 +49,7 @@ class Gate:
         self._evidence = Evidence(
             selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
         )
+        self._bounds = Bounds(self._evidence)
 
     def check(self, question: Question, cell: Cell) -> Judgement:
         """Return the verdict on one item."""
@@ -102,8 +105,14 @@ class Gate:
         if provider != CPU_PROVIDER:
             _refuse_empty_placement(evidence.placement(cell), cell)
         candidate = evidence.run(cell, steps)
-        comparisons = _compare_steps(model, cell, reference=reference, candidate=candidate)
+        yardstick = self._bounds.yardstick(cell, steps, reference)
+        bound = yardstick.outputs if isinstance(yardstick, Yardstick) else ()
+        comparisons = _compare_steps(
+            model, cell, reference=reference, candidate=candidate, bound=bound
+        )
+        held = self._held(cell, yardstick, candidate, comparisons)
         findings = tuple(finding for each in comparisons for finding in each.findings)
+        findings += held.findings
         facts = {
             **_session_facts(session),
             "provider": provider,
@@ -111,11 +120,26 @@ class Gate:
             "inputs": hash_values(numbered(steps)),
             "reference": f"{model.spec.reference.kind}, {origin}",
             "reference_values": hash_values(numbered(reference)),
-            "worst": f"{max(each.worst for each in comparisons):.4g}",
+            "worst": f"{max(held.worst, *(each.worst for each in comparisons)):.4g}",
+            **held.facts,
         }
         if findings:
             facts["saved_inputs"] = str(evidence.save_inputs(cell, steps))
         return findings, _summed(comparisons).plus(facts=facts)
+
+    def _held(
+        self,
+        cell: Cell,
+        yardstick: Yardstick | str,
+        candidate: tuple[Values, ...],
+        comparisons: list[Comparison],
+    ) -> Held:
+        """Hold the outputs that are sound so far against float64, where there is a float64 run."""
+        if isinstance(yardstick, str):
+            return Held(facts={"tolerance": f"table: {yardstick}"})
+        broken = frozenset[str]().union(*(each.broken for each in comparisons))
+        held = self._bounds.hold(cell, yardstick, candidate, broken=broken)
+        return replace(held, facts={"tolerance": "float64", **held.facts})
 
 
 def _not_applicable(model: Model, cell: Cell) -> Finding | None:
@@ -156,7 +180,12 @@ def _refuse_empty_placement(placement: Placement, cell: Cell) -> None:
 
 
 def _compare_steps(
-    model: Model, cell: Cell, *, reference: tuple[Values, ...], candidate: tuple[Values, ...]
+    model: Model,
+    cell: Cell,
+    *,
+    reference: tuple[Values, ...],
+    candidate: tuple[Values, ...],
+    bound: Collection[str],
 ) -> list[Comparison]:
     many = len(reference) > 1
     return [
@@ -166,6 +195,7 @@ def _compare_steps(
             outputs=model.spec.outputs,
             provider=cell.provider,
             cell=f"{cell}, step {step}" if many else str(cell),
+            bound=bound,
         )
         for step, (expected, got) in enumerate(zip(reference, candidate, strict=True))
     ]

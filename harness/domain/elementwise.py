@@ -43,6 +43,13 @@ def compare_close(
         _report_excess(walk, path, allowed, excess)
 
 
+def check_finite(
+    walk: Walk, rule: OutputSpec, path: str, *, reference: Array, candidate: Array
+) -> None:
+    """Apply the contract for NaN and infinity alone."""
+    _finite_positions(walk, rule, path, reference=_widen(reference), candidate=_widen(candidate))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excess:
     """How far a candidate is outside its tolerance, and where the most."""

@@ -58,6 +58,9 @@ class Candidate:
     """SHA-256 of the file behind `url`, 64 hexadecimal digits, verified before use."""
     export: Export | None = None
     """Make the candidate from the reference."""
+    dtype: DType = DType.FLOAT32
+    """Floating type that the build computes in: its error is held against the reference's error
+    in this type."""
 
     def __post_init__(self) -> None:
         """Check that the source is unambiguous."""
@@ -87,6 +90,9 @@ class Variant:
     """Any fsspec URL; needs `sha256`."""
     sha256: str | None = None
     """SHA-256 of the file behind `url`, verified before use."""
+    dtype: DType = DType.FLOAT32
+    """Floating type that the build computes in: its error is held against the reference's error
+    in this type."""
 
     def __post_init__(self) -> None:
         """Apply the candidate's rules."""
@@ -94,7 +100,13 @@ class Variant:
 
     def candidate(self) -> Candidate:
         """Return this variant as a candidate."""
-        return Candidate(file=self.file, package=self.package, url=self.url, sha256=self.sha256)
+        return Candidate(
+            file=self.file,
+            package=self.package,
+            url=self.url,
+            sha256=self.sha256,
+            dtype=self.dtype,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ class Walk:
     cell: str
     """Id for messages."""
     provider: str
+    bound: frozenset[str] = frozenset()
+    """Outputs whose values are held against float64 elsewhere."""
     output: str = ""
     """Name of the output being walked, the key of its table in the spec."""
     findings: list[Finding] = field(default_factory=list)
