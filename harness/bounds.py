@@ -63,6 +63,15 @@ class Yardstick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoYardstick:
+    """Why nothing of a case can be held against float64."""
+
+    why: str
+    refused: bool = False
+    """Whether a live reference was asked and could not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """What holding a candidate against a yardstick gave."""
 
@@ -80,7 +89,7 @@ class Bounds:
         self._evidence = evidence
         self._pool: Pool | None = None
 
-    def yardstick(self, cell: Cell, steps: Steps, reference: Steps) -> Yardstick | str:
+    def yardstick(self, cell: Cell, steps: Steps, reference: Steps) -> Yardstick | NoYardstick:
         """Return the float64 run for one case, or why there is none.
 
         Args:
@@ -104,6 +113,15 @@ class Bounds:
             worst=max((each.worst for each in judged), default=0.0),
             facts={name: fact for each in judged for name, fact in each.facts.items()},
         )
+
+    def standing(
+        self, cell: Cell, yardstick: Yardstick, candidate: Steps, output: str
+    ) -> Standing | None:
+        """Return how one output stands; None if nothing in it is finite."""
+        measured = yardstick.measure(candidate, output)
+        if measured is None:
+            return None
+        return self._standing(cell, output, measured, yardstick.rule)
 
     def _hold_output(self, cell: Cell, yardstick: Yardstick, candidate: Steps, output: str) -> Held:
         measured = yardstick.measure(candidate, output)
@@ -288,24 +306,25 @@ def _of_case(evidence: Evidence, case: Case) -> Yardstick | None:
     return found if isinstance(found, Yardstick) else None
 
 
-def _yardstick(evidence: Evidence, cell: Cell, steps: Steps, reference: Steps) -> Yardstick | str:
+def _yardstick(
+    evidence: Evidence, cell: Cell, steps: Steps, reference: Steps
+) -> Yardstick | NoYardstick:
     model = evidence.model(cell)
     dtype = model.spec.source(cell.variant).dtype
-    rule = bounds.rule_for(dtype, cell.provider)
+    lone = model.spec.reference.kind == "sklearn"
+    rule = bounds.rule_for(dtype, cell.provider, lone=lone)
     if rule is None:
-        return f"there is no bound for builds that compute in {dtype}"
+        return NoYardstick(why=f"there is no bound for builds that compute in {dtype}")
     wanted = [name for name in reference[0] if _is_bound(model, cell, name, reference)]
     if not wanted:
-        return "no output is floating and without a tolerance of its own"
+        return NoYardstick(why="no output is floating and without a tolerance of its own")
     exact = evidence.precise(cell, steps, DType.FLOAT64)
-    if exact.refused:
-        return exact.refused
-    own = _in_own_type(evidence, cell, steps, reference, dtype)
+    own = _in_own_type(evidence, cell, steps, reference, dtype) if exact.steps else exact
     if own.refused:
-        return own.refused
+        return NoYardstick(why=own.refused, refused=model.recorded is None)
     names = [name for name in wanted if _agree(name, reference, exact.steps, own.steps)]
     if not names:
-        return "the float64 run gives outputs of other shapes"
+        return NoYardstick(why="the float64 run gives outputs of other shapes", refused=True)
     return Yardstick(
         rule=rule, inputs=steps, outputs=tuple(names), exact=exact.steps, own=own.steps
     )

@@ -41,6 +41,9 @@ FACTORS: dict[DType, tuple[float, float]] = {
     DType.FLOAT16: (4.0, 4.0),
     DType.BFLOAT16: (4.0, 4.0),
 }
+#: The floor where the reference has no error of its own in that type: scikit-learn computes in
+#: float64 throughout, so nothing stands for the sums that the candidate adds up with fewer bits.
+LONE_FLOOR = 32.0
 #: Distance of 1 to the next number: 2 to the power of minus the bits of the mantissa.
 EPSILON: dict[DType, float] = {
     DType.FLOAT64: 2.0**-52,
@@ -105,16 +108,22 @@ class Standing:
         return max(_ratio(found, most) for found, most in pairs)
 
 
-def rule_for(dtype: DType, provider: str) -> Rule | None:
+def rule_for(dtype: DType, provider: str, *, lone: bool = False) -> Rule | None:
     """Return the rule for a build that computes in `dtype`; None where there is none.
 
     A provider whose default arithmetic is coarser than the type gets the floor of that arithmetic.
+
+    Args:
+        dtype: What the candidate computes in.
+        provider: Its name; a runtime after `@` is left aside.
+        lone: Whether the reference cannot compute in `dtype`, so that its values are only rounded.
     """
     if dtype not in FACTORS:
         return None
     factor, units = FACTORS[dtype]
     short = short_name(provider)
-    floor = units * EPSILON[ARITHMETIC.get((short, dtype), dtype)]
+    epsilon = EPSILON[ARITHMETIC.get((short, dtype), dtype)]
+    floor = (LONE_FLOOR if lone else units) * epsilon
     source = f"bound table, {dtype} on {short}"
     return Rule(dtype=dtype, factor=factor, floor=floor, source=source)
 

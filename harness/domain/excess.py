@@ -12,8 +12,8 @@ from harness.domain.dtypes import DType
 from harness.domain.findings import Finding
 from harness.domain.values import Values, leaves
 
-#: A build in a coarser type would explain an error up to this multiple of that type's own.
-EXPLAINS = 4.0
+#: A build in a coarser type would explain an error from 1 / 4 to 4 times that type's own.
+ALIKE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def what_excuses(found: Deviation, own: Deviation, coarser: Mapping[DType, Devia
         coarser: The reference's in types of fewer bits.
     """
     for dtype, deviation in coarser.items():
-        if found.rms <= EXPLAINS * deviation.rms:
+        if deviation.rms / ALIKE <= found.rms <= deviation.rms * ALIKE:
             return (
                 f"the error is {found.rms / deviation.rms:.2g} x the reference's in {dtype}: "
                 f'something computes in {dtype}; if that is meant, declare dtype = "{dtype}"'

@@ -260,7 +260,8 @@ class References:
         except (RunFailed, WorkerDied) as error:
             if error.code == "reference.undeclared-file":
                 raise
-            return PreciseOutputs(refused=f"it does not run in {dtype}: {error.what}")
+            cause = error.what.partition(f" of '{model.name}': ")[2] or error.what
+            return PreciseOutputs(refused=f"it does not run in {dtype}: {cause}")
         if below:
             return PreciseOutputs(refused=f"it is not {dtype} at {below[0]}")
         return PreciseOutputs(steps=outputs)
