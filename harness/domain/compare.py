@@ -20,6 +20,7 @@ from harness.domain.elementwise import (
     elements_judged,
 )
 from harness.domain.findings import Finding
+from harness.domain.measures import judge_measures
 from harness.domain.receipts import Receipt
 from harness.domain.spec import OutputSpec
 from harness.domain.tolerance import resolve_tolerance
@@ -199,6 +200,10 @@ def _compare_tensors(
     walk.count("elements_compared", elements_judged(rule, reference))
     if rule.compare == "set":
         reference, candidate = np.sort(reference, axis=None), np.sort(candidate, axis=None)
+    if rule.measures is not None:
+        walk.findings += judge_measures(
+            rule.measures, path, walk.cell, reference=reference, candidate=candidate
+        )
     if walk.output in walk.bound:
         check_finite(walk, rule, path, reference=reference, candidate=candidate)
     elif rule.compare == "close" and dtype.is_floating:

@@ -77,6 +77,7 @@ CODES: dict[str, Severity] = {
     "parity.finite": Severity.FAIL,
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
+    "parity.measure": Severity.FAIL,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,
