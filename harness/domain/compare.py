@@ -20,6 +20,7 @@ from harness.domain.elementwise import (
     elements_judged,
 )
 from harness.domain.findings import Finding
+from harness.domain.labels import Ranking, ranking
 from harness.domain.measures import judge_measures
 from harness.domain.receipts import Receipt
 from harness.domain.spec import OutputSpec
@@ -72,6 +73,7 @@ def compare(
         if name in candidate:
             rule = outputs.get(name, OutputSpec())
             walk.output = name
+            walk.ranking = _ranking(rule, reference=reference, candidate=candidate)
             _compare_value(walk, rule, name, reference=expected, candidate=candidate[name])
             walk.findings[before:] = _shortened(walk.findings[before:], name)
             walk.count("outputs_compared")
@@ -83,6 +85,12 @@ def compare(
         worst=walk.worst,
         broken=frozenset(broken),
     )
+
+
+def _ranking(rule: OutputSpec, *, reference: Values, candidate: Values) -> Ranking | None:
+    if rule.scores is None:
+        return None
+    return ranking(rule.scores, reference=reference, candidate=candidate)
 
 
 def _shortened(findings: list[Finding], name: str) -> list[Finding]:

@@ -78,6 +78,7 @@ CODES: dict[str, Severity] = {
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
     "parity.measure": Severity.FAIL,
+    "parity.near-tie": Severity.NOTE,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,

@@ -369,11 +369,16 @@ class OutputSpec:
     """Provider name (or `default`) to tolerance; overrides bound and table."""
     measures: Measures | None = None
     """Further limits on the output as a whole."""
+    scores: str | None = None
+    """For `labels`: the output whose last axis ranks them; where it ties, either label is right."""
 
     def __post_init__(self) -> None:
         """Check that measures have values to judge."""
         if self.compare != "close" and self.measures is not None:
             msg = f"'measures' are judged for compare = 'close' only, got '{self.compare}'"
+            raise ValueError(msg)
+        if self.compare != "labels" and self.scores is not None:
+            msg = f"'scores' is read for compare = 'labels' only, got '{self.compare}'"
             raise ValueError(msg)
 
 
