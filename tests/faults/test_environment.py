@@ -68,7 +68,7 @@ def test_corrupt_cache_entry_is_computed_again(project: MiniProject) -> None:
         project.add_model(f"tiny{scale}", file_spec(), {"model.onnx": model})
     project.run("--provider", "cpu")
     entries = {path: path.read_bytes() for path in (project.root / ".cache").rglob("*.values")}
-    assert len(entries) == 6  # noqa: PLR2004
+    assert len(entries) == 6
     for (path, whole), kept in zip(entries.items(), itertools.cycle((-8, -8, 0)), strict=False):
         path.write_bytes(whole[:kept])
     overwritten = next(iter(entries))
