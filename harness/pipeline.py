@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from harness.domain import samples
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.findings import Finding, from_error
@@ -112,6 +113,7 @@ class Gate:
             "reference": f"{model.spec.reference.kind}, {origin}",
             "reference_values": hash_values(numbered(reference)),
             "worst": f"{max(each.worst for each in comparisons):.4g}",
+            **samples.facts(reference=numbered(reference), candidate=numbered(candidate)),
         }
         if findings:
             facts["saved_inputs"] = str(evidence.save_inputs(cell, steps))
