@@ -49,6 +49,26 @@ def data_sets(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: int(name.rpartition("_")[2])))
 
 
+def following_sets(first: str, count: int) -> tuple[str, ...]:
+    """Return the name of a data set and of those that follow it by number, `count` in all.
+
+    Raises:
+        ModelFileError: If several are asked for and the first name has no number.
+    """
+    match = _SET.fullmatch(first)
+    if count == 1:
+        return (first,)
+    if match is None:
+        msg = f"Recorded data set '{first}' cannot be the first of {count} steps"
+        raise ModelFileError(
+            msg,
+            code="reference.recorded",
+            expected="test_data_set_N, whose number says where the other steps are",
+            next_step="give the case's data_set",
+        )
+    return tuple(f"test_data_set_{int(match[1]) + index}" for index in range(count))
+
+
 def read_set(
     folder: Path, side: str, *, names: Sequence[str], types: Sequence[str]
 ) -> dict[str, Value]:
