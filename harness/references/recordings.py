@@ -1,4 +1,4 @@
-"""Recorded references as they are read: the inputs and outputs of every step of a case.
+"""Recorded references, read and written: the inputs and outputs of every step of a case.
 
 Each step is a data set of the model-zoo layout that can be run alone, with the state that the
 reference had reached among its inputs. The harness feeds the state of the first step only: later
@@ -9,16 +9,22 @@ the data sets belong together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from harness.domain import samples
 from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
+from harness.domain.spec import OutputSpec
 from harness.domain.values import SampledTensor, Value, Values
-from harness.errors import ModelFileError
+from harness.errors import ModelFileError, RunFailed
 from harness.files import zoo
 from harness.files.models import Model
+
+#: Protobuf ends at 2 GiB; a little is left for names and shapes.
+LARGEST_FILE = 2**31 - 2**16
 
 
 def read_inputs(model: Model, case: str, facts: ModelFacts) -> tuple[Values, ...]:
@@ -114,3 +120,108 @@ def _same_state(given: Value, reached: Value) -> bool:
 
 def _feedback(model: Model) -> dict[str, str]:
     return {} if model.spec.state is None else model.spec.state.feedback
+
+
+# writing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCase:
+    """What was recorded of one case."""
+
+    data_sets: tuple[str, ...]
+    """One for each step."""
+    inputs: tuple[Values, ...]
+    """Of every step, as they are read back."""
+    outputs: tuple[Values, ...]
+    """Of every step, large ones as samples."""
+
+
+def write_case(
+    folder: Path,
+    model: Model,
+    case: str,
+    facts: ModelFacts,
+    *,
+    first: int,
+    inputs: Sequence[Values],
+    outputs: Sequence[Values],
+) -> WrittenCase:
+    """Write one data set for each step of a case.
+
+    Args:
+        folder: Where the data sets go.
+        model: The model whose live reference gave the outputs.
+        case: Name of the case.
+        facts: Of the candidate's file: names, order and types of inputs and outputs.
+        first: Number of the first data set.
+        inputs: Of every step, as `harness.files.cases` builds them.
+        outputs: The reference's, of every step.
+
+    Raises:
+        HarnessError: If a value is missing or cannot be written.
+    """
+    kept = tuple(
+        {name: _kept(model, case, name, step, value) for name, value in values.items()}
+        for step, values in enumerate(outputs)
+    )
+    names = zoo.following_sets(f"test_data_set_{first}", len(inputs))
+    for step, name in enumerate(names):
+        home = folder / name
+        home.mkdir()
+        known = {**inputs[step], **_reached(model, outputs[step - 1] if step else {})}
+        _write_side(home, "input", known, facts.inputs)
+        _write_side(home, "output", kept[step], facts.outputs)
+    return WrittenCase(data_sets=names, inputs=tuple(inputs), outputs=kept)
+
+
+def _reached(model: Model, outputs: Values) -> Values:
+    """Return the states that a step starts with, in the types of its inputs."""
+    return {
+        name: value.astype(model.spec.inputs[name].dtype.numpy)
+        for output, name in _feedback(model).items()
+        if isinstance(value := outputs.get(output), np.ndarray)
+    }
+
+
+def _kept(model: Model, case: str, output: str, step: int, value: Value) -> Value:
+    """Return a value, or its sample if it is a large tensor whose elements have places."""
+    rule = model.spec.outputs.get(output, OutputSpec())
+    if not isinstance(value, np.ndarray) or rule.compare == "set":
+        return value
+    if value.size <= samples.COUNT or samples.size_bytes(value) <= samples.LARGEST_WHOLE:
+        return value
+    return samples.sample(value, (model.name, case, output, str(step)))
+
+
+def _write_side(folder: Path, side: str, values: Values, ports: Sequence[Port]) -> None:
+    names = [port.name for port in ports]
+    if set(names) != set(values):
+        msg = f"The {side}s to record are not the model's {side}s"
+        raise RunFailed(
+            msg,
+            code=f"contract.{side}" if side == "input" else "parity.outputs",
+            where=str(folder.name),
+            expected=str(names),
+            got=str(list(values)),
+            next_step="see what the contract and parity suites say of the model",
+        )
+    for index, port in enumerate(ports):
+        value = values[port.name]
+        _refuse_too_large(f"{side} '{port.name}'", value)
+        optional = port.type.startswith("optional(")
+        path = folder / f"{side}_{index}.pb"
+        zoo.write_value(path, value, optional=optional, name=port.name)
+
+
+def _refuse_too_large(what: str, value: Value) -> None:
+    size = samples.size_bytes(value)
+    if size > LARGEST_FILE:
+        msg = f"The {what} holds {size} bytes, which no file of this layout can hold"
+        raise ModelFileError(
+            msg,
+            code="reference.recorded",
+            expected=f"at most {LARGEST_FILE} bytes; outputs above {samples.LARGEST_WHOLE} are "
+            "sampled, unless they are no tensors or compared as sets",
+            next_step="choose a smaller case",
+        )
