@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness.builds.candidates import EXPORTERS
 from harness.domain.inputs import hash_values
 from harness.domain.spec import FIRST_VARIANT, Candidate, ModelSpec, Reference, Variant
 from harness.errors import ModelFileError
@@ -137,8 +138,14 @@ def _reference(model: Model) -> dict[str, Any]:
         "kind": reference.kind,
         "entry": entry,
         "files": {name: hash_file(model.folder / name) for name in read},
-        "versions": packages.versions([*needed, *model.spec.requires]),
+        "versions": packages.versions([*needed, *_exporters(model), *model.spec.requires]),
     }
+
+
+def _exporters(model: Model) -> tuple[str, ...]:
+    """Return the distributions that made the candidate, if it was exported."""
+    exported = model.spec.candidate.export is not None
+    return EXPORTERS.get(model.spec.reference.kind, ()) if exported else ()
 
 
 def _case(written: WrittenCase) -> dict[str, Any]:

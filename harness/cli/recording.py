@@ -307,6 +307,6 @@ def _notes(cases: Mapping[str, WrittenCase]) -> Iterator[str]:
             elif samples.size_bytes(value) > samples.LARGEST_WHOLE:
                 size = samples.size_bytes(value)
                 yield (
-                    f"output '{name}' of case '{case}' is kept whole, {size} bytes: it is no "
-                    "tensor, or compared as a set"
+                    f"output '{name}' of case '{case}' is kept whole, {size} bytes: no sample "
+                    "can stand for it"
                 )
