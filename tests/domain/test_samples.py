@@ -74,7 +74,9 @@ def test_every_type_can_be_sampled(dtype: DType) -> None:
     held = sample(whole, KEY)
     assert held.elements.dtype == whole.dtype
     assert held.sha256 == hash_tensor(whole.copy())
-    assert codes(compared(whole, held, finite="allowed")) == []
+    has_zero = dtype is not DType.FLOAT8E8M0  # there it becomes NaN
+    for finite in ("required", "same-positions", "allowed")[not has_zero :]:
+        assert codes(compared(whole, held, finite=finite)) == []
 
 
 def test_the_hash_covers_type_shape_and_data() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.domain.dtypes import DType
+from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts
 from harness.domain.samples import LARGEST_WHOLE
 from harness.domain.session import Port
@@ -28,6 +29,7 @@ from harness.files.models import Model
 from harness.files.zoo import data_sets, write_value
 from harness.references import recordings
 from harness.references.recordings import read_inputs, read_outputs, write_case
+from tests.strategies import array, same
 
 FACTS = ModelFacts(
     hash="0",
@@ -122,6 +124,37 @@ def test_without_cases_each_run_is_one(tmp_path: Path) -> None:
     assert model.case_names() == ("test_data_set_0", "test_data_set_3")
     _, outputs = steps(1)
     assert plain(read_outputs(model, "test_data_set_3", FACTS)) == plain(outputs)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (array(DType.STRING, (2, 2)), "tensor(string)"),
+        (array(DType.BFLOAT16, (5,)), "tensor(bfloat16)"),
+        (array(DType.FLOAT8E4M3FN, (5,)), "tensor(float8e4m3fn)"),
+        (array(DType.INT4, (5,)), "tensor(int4)"),
+        (np.zeros((0, 3), np.float32), "tensor(float)"),
+        (np.array([np.nan, -0.0, np.inf]), "tensor(double)"),
+        ((vector(1), vector(2)), "seq(tensor(float))"),
+        ((), "seq(tensor(float))"),
+        (({"a": vector(1), "ü": vector(2)},), "seq(map(string,tensor(float)))"),
+        ({1: np.array(0.5, np.float32)}, "map(int64,tensor(float))"),
+        (None, "optional(tensor(float))"),
+        (vector(1), "optional(tensor(float))"),
+    ],
+    ids=repr,
+)
+def test_every_kind_of_value(tmp_path: Path, value: Value, kind: str) -> None:
+    """What the reference gave is what is read, to the last bit."""
+    port = Port(name="y", type=kind, shape=None)
+    facts, model = replace(FACTS, outputs=(port,)), model_in(tmp_path, replace(SPEC, state=None))
+    inputs, _ = steps(0)
+    written = write_case(
+        tmp_path, model, "first", facts, first=0, inputs=inputs[:1], outputs=[{"y": value}]
+    )
+    (read,) = read_outputs(model, "first", facts)
+    assert same(read["y"], value)
+    assert hash_values(read) == hash_values(written.outputs[0])
 
 
 def refused(model: Model, case: str) -> HarnessError:
