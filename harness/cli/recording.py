@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.recorded_files import (
@@ -76,7 +76,7 @@ class Recorded:
     """Case to its data sets."""
     checked: int
     """Items that passed, live and recorded."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """Outputs that are sampled, and large ones that are not."""
 
 
