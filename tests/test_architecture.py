@@ -25,11 +25,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"domain", "files", "results", "runtimes"},
 }
 CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
-MAY_IMPORT["pipeline"] = CORE | {"evidence"}
+MAY_IMPORT["bounds"] = CORE | {"evidence"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds"}
 MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "pipeline", "reports"}
-#: Frameworks run in workers; two adapters import them, inside functions.
+#: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}
-ADAPTERS = {"references/frameworks.py", "runtimes/worker/session.py"}
+ADAPTERS = {
+    "references/frameworks.py",
+    "references/precision.py",
+    "runtimes/worker/session.py",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import harness
 from harness.builds.candidates import EXPORTERS
 from harness.domain.inputs import hash_values
-from harness.domain.spec import FIRST_VARIANT, Candidate, ModelSpec, Reference, Variant
+from harness.domain.spec import FIRST_VARIANT, ModelSpec, Reference
 from harness.errors import ModelFileError
 from harness.evidence import numbered
 from harness.files import packages
@@ -40,10 +40,15 @@ def recorded_spec(model: Model, cases: Mapping[str, WrittenCase]) -> ModelSpec:
     libraries = tuple(_library_place(model, name) for name in spec.session.custom_ops)
     return replace(
         spec,
-        candidate=Candidate(file=MODEL_FILE),
+        candidate=replace(
+            spec.candidate, file=MODEL_FILE, package=None, url=None, sha256=None, export=None
+        ),
         reference=Reference(recorded="."),
         requires=tuple(name for name in spec.requires if _is_custom_ops(name, spec)),
-        variants={name: Variant(file=place(name)) for name in spec.variants},
+        variants={
+            name: replace(variant, file=place(name), package=None, url=None, sha256=None)
+            for name, variant in spec.variants.items()
+        },
         session=replace(spec.session, custom_ops=libraries),
         case=tuple(
             replace(case, inputs=None, data_set=cases[case.name].data_sets[0]) for case in spec.case

@@ -25,6 +25,7 @@ from harness.cli.recorded_files import (
 )
 from harness.domain import samples
 from harness.domain.cells import Cell
+from harness.domain.findings import Severity
 from harness.domain.inputs import hash_values
 from harness.domain.questions import PARITY
 from harness.domain.spec import FIRST_VARIANT
@@ -43,6 +44,8 @@ from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 
 SUFFIX = "-recorded"
+#: Severities that speak against a candidate.
+AGAINST = {Severity.FAIL, Severity.ERROR}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +275,7 @@ def _check(model: Model, recorded: Model, request: Request, tools: Tools) -> int
 def _refuse_failed(judged: Sequence[tuple[Cell, Judgement]], against: str) -> None:
     for cell, judgement in judged:
         if judgement.verdict in {Verdict.FAIL, Verdict.ERROR}:
-            finding = judgement.findings[0]
+            finding = next(each for each in judgement.findings if each.severity in AGAINST)
             msg = f"Candidate '{cell}' does not pass against {against}: {finding.what}"
             raise RunFailed(
                 msg,

@@ -8,7 +8,7 @@ that length is left out. Positions depend on model, case, output and step only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,19 @@ from harness.domain.walk import Walk
 COUNT = 1000
 #: Tensors with more bytes than this are sampled: a recording is meant to lie in a repository.
 LARGEST_WHOLE = 10_000_000
+
+
+def needs_whole(output: str, outputs: Mapping[str, OutputSpec]) -> bool:
+    """Return whether an output is judged by more than its elements, each in its place.
+
+    Args:
+        output: Its name.
+        outputs: How each output is compared; one may be ranked by another's scores.
+    """
+    rule = outputs.get(output, OutputSpec())
+    if rule.compare == "set" or rule.measures is not None or rule.scores is not None:
+        return True
+    return any(other.scores == output for other in outputs.values())
 
 
 def sample(array: Array, key: tuple[str, ...]) -> SampledTensor:
@@ -109,8 +122,8 @@ def compare_sample(
             got=str(list(candidate.shape)),
         )
         return
-    if rule.compare == "set":
-        _refuse_set(walk, path, reference)
+    if rule.compare == "set" or rule.measures is not None:
+        _refuse_sample(walk, rule, path, reference)
         return
     before, walk.sampled = len(walk.findings), reference
     elements = candidate.reshape(-1)[reference.positions]
@@ -123,15 +136,15 @@ def compare_sample(
         _refuse_infinite(walk, path, candidate)
 
 
-def _refuse_set(walk: Walk, path: str, reference: SampledTensor) -> None:
+def _refuse_sample(walk: Walk, rule: OutputSpec, path: str, reference: SampledTensor) -> None:
+    key = f"outputs.{walk.output}.{'compare' if rule.compare == 'set' else 'measures'}"
     walk.fail(
         "reference.recorded",
-        f"Output '{path}' is recorded as a sample, which cannot be compared as a set",
+        f"Output '{path}' is recorded as a sample, which is not enough for {key}",
         where=f"output '{path}'",
-        expected=f"all {whole_size(reference)} elements, because their order may change",
+        expected=f"all {whole_size(reference)} elements",
         got=f"{reference.elements.size} elements",
-        next_step=f"record it again with outputs.{walk.output}.compare = 'set', or choose "
-        "another comparison",
+        next_step=f"record it again with this spec, which keeps it whole, or drop {key}",
     )
 
 

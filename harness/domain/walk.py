@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.domain.findings import Finding
+from harness.domain.labels import Ranking
 from harness.domain.values import SampledTensor
 
 
@@ -17,6 +18,10 @@ class Walk:
     cell: str
     """Id for messages."""
     provider: str
+    bound: frozenset[str] = frozenset()
+    """Outputs whose values are held against float64 elsewhere."""
+    ranking: Ranking | None = None
+    """Scores behind the labels being walked."""
     output: str = ""
     """Name of the output being walked, the key of its table in the spec."""
     findings: list[Finding] = field(default_factory=list)

@@ -17,7 +17,6 @@ import numpy as np
 from harness.domain import samples
 from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
-from harness.domain.spec import OutputSpec
 from harness.domain.values import SampledTensor, Value, Values
 from harness.errors import ModelFileError, RunFailed
 from harness.files import zoo
@@ -186,8 +185,7 @@ def _reached(model: Model, outputs: Values) -> Values:
 
 def _kept(model: Model, case: str, output: str, step: int, value: Value) -> Value:
     """Return a value, or its sample if it is a large tensor whose elements have places."""
-    rule = model.spec.outputs.get(output, OutputSpec())
-    if not isinstance(value, np.ndarray) or rule.compare == "set":
+    if not isinstance(value, np.ndarray) or samples.needs_whole(output, model.spec.outputs):
         return value
     if value.size <= samples.COUNT or samples.size_bytes(value) <= samples.LARGEST_WHOLE:
         return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from harness.domain.compare import Comparison, compare
 from harness.domain.dtypes import DType
 from harness.domain.encoding import encode_all
 from harness.domain.samples import COUNT, draw_positions, hash_tensor, sample
-from harness.domain.spec import OutputSpec
+from harness.domain.spec import Measures, OutputSpec
 from harness.domain.values import Array, SampledTensor, Value
 from tests.strategies import array
 
@@ -133,14 +135,31 @@ def test_what_a_sample_cannot_see() -> None:
     assert codes(compared(changed(LEFT_OUT, 9))) == []
 
 
-def test_a_set_needs_all_elements() -> None:
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [({"compare": "set"}, "compare"), ({"measures": Measures(cosine=0.9)}, "measures")],
+)
+def test_rules_that_need_all_elements(rule: dict[str, Any], key: str) -> None:
     """Refused, because nothing could be concluded."""
-    (finding,) = compared(WHOLE, compare="set").findings
+    (finding,) = compared(WHOLE, **rule).findings
     assert finding.code == "reference.recorded"
     assert finding.what == (
-        "Output 'y' is recorded as a sample, which cannot be compared as a set "
+        f"Output 'y' is recorded as a sample, which is not enough for outputs.y.{key} "
         "for cell 'm/fp32/cpu/c'"
     )
+
+
+def test_which_outputs_are_kept_whole() -> None:
+    """Sets, outputs with measures, labels that may tie, and the scores that rank them."""
+    outputs = {
+        "set": OutputSpec(compare="set"),
+        "measured": OutputSpec(measures=Measures(cosine=0.9)),
+        "label": OutputSpec(compare="labels", scores="scores"),
+        "other": OutputSpec(compare="labels"),
+    }
+    names = ("set", "measured", "label", "scores", "other", "unnamed")
+    needed = [name for name in names if samples.needs_whole(name, outputs)]
+    assert needed == ["set", "measured", "label", "scores"]
 
 
 @pytest.mark.parametrize(
