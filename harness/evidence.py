@@ -21,6 +21,7 @@ from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
 from harness.domain.session import CPU_PROVIDER, NodeInfo, SessionConfig, check_config_keys
+from harness.domain.spec import FIRST_VARIANT
 from harness.domain.values import Values, leaves
 from harness.errors import (
     EnvironmentProblem,
@@ -32,7 +33,8 @@ from harness.errors import (
 from harness.files import cases
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
-from harness.references.store import PreciseOutputs, References, read_recorded, run_steps
+from harness.references import recordings
+from harness.references.store import PreciseOutputs, References, run_steps
 from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.probe import check_provider
@@ -117,15 +119,15 @@ class Evidence:
 
     def inputs(self, cell: Cell) -> tuple[Values, ...]:
         """Return the inputs of every step of the cell's case."""
-        model, (_, facts) = self.model(cell), self.sound_file(cell)
+        model, facts = self.model(cell), self._interface(cell)
         case = model.case(cell.case)
         if model.recorded is not None and not case.inputs:
-            return (read_recorded(model, cell.case, "input", facts.inputs),)
+            return recordings.read_inputs(model, cell.case, facts)
         return cases.build(cell.model, model.spec, case, model.folder)
 
     def reference(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[tuple[Values, ...], str]:
         """Return the reference's outputs of every step, and where they came from."""
-        model, (_, facts) = self.model(cell), self.sound_file(cell)
+        model, facts = self.model(cell), self._interface(cell)
         key = ("reference", cell.model, cell.case)
         with self._saying(f"running the reference of {cell.model}"):
             return self._once(
@@ -170,6 +172,11 @@ class Evidence:
             key = ("placement", cell.model, cell.variant, cell.provider)
             nodes = self._once(key, lambda: self._profile(cell, resolved))
         return Placement(provider=resolved.provider.ep, nodes=nodes)
+
+    def _interface(self, cell: Cell) -> ModelFacts:
+        """Return what tells names and order of values; recorded ones go by the candidate's own."""
+        recorded = self.model(cell).recorded is not None
+        return self.sound_file(replace(cell, variant=FIRST_VARIANT) if recorded else cell)[1]
 
     def save_inputs(self, cell: Cell, steps: tuple[Values, ...]) -> Path:
         """Write the inputs of a failed item as `.npz`, so that it can be replayed by hand."""

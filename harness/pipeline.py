@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.bounds import Bounds, Held, NoYardstick, Yardstick
-from harness.domain import dtypes
+from harness.domain import dtypes, samples
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.dtypes import DType
@@ -165,6 +165,7 @@ class Gate:
             "reference_values": hash_values(numbered(reference)),
             "worst": f"{max(held.worst, *(each.worst for each in comparisons)):.4g}",
             **held.facts,
+            **samples.facts(reference=numbered(reference), candidate=numbered(candidate)),
         }
         if any(finding.severity is not Severity.NOTE for finding in findings):
             facts["saved_inputs"] = str(evidence.save_inputs(cell, steps))

@@ -20,7 +20,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 import harness
-from harness.domain import dtypes
 from harness.domain.dtypes import DType
 from harness.domain.values import Array, Value
 from harness.files import zoo
@@ -30,6 +29,9 @@ from harness.results.record import ItemRecord, read_record
 #: Old enough for every ONNX Runtime that the harness supports.
 IR_VERSION = 10
 OPSET = 20
+
+#: Returns a value as a `.pb` file of the model-zoo layout holds it.
+value_bytes = zoo.value_bytes
 
 _PYTEST_INI = "[pytest]\naddopts = -ra --import-mode=importlib -p no:cacheprovider\n"
 _LINEAR_INPUTS = """[inputs.x]
@@ -257,83 +259,4 @@ def write_sets(
         ):
             for index, (info, value) in enumerate(zip(infos, values, strict=True)):
                 optional = info.type.HasField("optional_type")
-                path = target / f"{side}_{index}.pb"
-                path.write_bytes(value_bytes(value, optional=optional))
-
-
-def value_bytes(value: Value, *, optional: bool = False) -> bytes:
-    """Return a value as a `.pb` file holds it.
-
-    Args:
-        value: Tensor, sequence, map, or None for an empty optional.
-        optional: Whether the model declares an optional; None always is one.
-    """
-    proto = _optional(value) if optional or value is None else _proto(value)
-    data: bytes = proto.SerializeToString()
-    return data
-
-
-Proto = onnx.TensorProto | onnx.SequenceProto | onnx.MapProto | onnx.OptionalProto
-
-
-def _proto(value: Value) -> Proto:
-    match value:
-        case None:
-            return _optional(None)
-        case tuple():
-            return _sequence(value)
-        case dict():
-            return _map(value)
-        case _:
-            return _tensor(value)
-
-
-def _tensor(array: Array) -> onnx.TensorProto:
-    array = np.asarray(array)
-    if dtypes.of_array(array) is DType.STRING:
-        texts = [str(text).encode() for text in array.ravel().tolist()]
-        return onnx.TensorProto(
-            data_type=onnx.TensorProto.STRING, dims=array.shape, string_data=texts
-        )
-    return numpy_helper.from_array(array)
-
-
-def _sequence(items: Sequence[Value]) -> onnx.SequenceProto:
-    protos = [_proto(item) for item in items]
-    sequence = onnx.SequenceProto(elem_type=onnx.SequenceProto.TENSOR)
-    for proto in protos:
-        match proto:
-            case onnx.SequenceProto():
-                sequence.elem_type = onnx.SequenceProto.SEQUENCE
-                sequence.sequence_values.append(proto)
-            case onnx.MapProto():
-                sequence.elem_type = onnx.SequenceProto.MAP
-                sequence.map_values.append(proto)
-            case onnx.OptionalProto():
-                sequence.elem_type = onnx.SequenceProto.OPTIONAL
-                sequence.optional_values.append(proto)
-            case _:
-                sequence.tensor_values.append(proto)
-    return sequence
-
-
-def _map(value: Mapping[int | str, Value]) -> onnx.MapProto:
-    proto = onnx.MapProto(values=_sequence(tuple(value.values())))
-    texts = [key.encode() for key in value if isinstance(key, str)]
-    proto.key_type = onnx.TensorProto.STRING if texts else onnx.TensorProto.INT64
-    proto.string_keys.extend(texts)
-    proto.keys.extend(key for key in value if isinstance(key, int))
-    return proto
-
-
-def _optional(value: Value) -> onnx.OptionalProto:
-    kinds = onnx.OptionalProto
-    match value:
-        case None:
-            return onnx.OptionalProto(elem_type=kinds.UNDEFINED)
-        case tuple():
-            return onnx.OptionalProto(elem_type=kinds.SEQUENCE, sequence_value=_sequence(value))
-        case dict():
-            return onnx.OptionalProto(elem_type=kinds.MAP, map_value=_map(value))
-        case _:
-            return onnx.OptionalProto(elem_type=kinds.TENSOR, tensor_value=_tensor(value))
+                zoo.write_value(target / f"{side}_{index}.pb", value, optional=optional)

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except HarnessError as error:
-        print(*_error_lines(error), sep="\n", file=sys.stderr)
+        print(*error_lines(error), sep="\n", file=sys.stderr)
         return exit_code_of(error)
     except OSError as error:
         print(*_system_lines(error), sep="\n", file=sys.stderr)
@@ -90,7 +90,8 @@ def _tolerate_odd_names() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _error_lines(error: HarnessError) -> Iterator[str]:
+def error_lines(error: HarnessError) -> Iterator[str]:
+    """Yield an error as the command tells it."""
     first, *rest = labelled_lines(error)
     yield f"error: {first}" if exit_code_of(error) is not ExitCode.BUG else f"Harness bug: {first}"
     yield from rest

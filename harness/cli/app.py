@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 import harness
-from harness.cli import PROGRAM, doctor, explain, model, report, runtime
+from harness.cli import PROGRAM, doctor, explain, model, reference, report, runtime
 
 app = typer.Typer(
     name=PROGRAM,
@@ -22,6 +22,7 @@ app.command(name="doctor")(doctor.doctor)
 app.command(name="explain")(explain.explain)
 app.add_typer(runtime.app, name="runtime")
 app.add_typer(model.app, name="model")
+app.add_typer(reference.app, name="reference")
 app.add_typer(report.app, name="report")
 
 

@@ -119,7 +119,7 @@ def check(
     project = open_project()
     found = load_models(project.models_folder(models))
     faults = check_models(
-        {name: found[name] for name in _known(names or list(found), found)}, project.settings
+        {name: found[name] for name in known_names(names or list(found), found)}, project.settings
     )
     if as_json:
         print_json({name: [_plain(fault) for fault in told] for name, told in faults.items()})
@@ -205,13 +205,13 @@ def _sound(name: str, folder: Path) -> Model:
     from harness.files.models import Model, load_models
 
     found = load_models(folder)
-    model = found[_known([name], found)[0]]
+    model = found[known_names([name], found)[0]]
     if isinstance(model, Model):
         return model
     raise model.problem
 
 
-def _known(names: list[str], found: dict[str, Any]) -> list[str]:
+def known_names(names: list[str], found: dict[str, Any]) -> list[str]:
     """Return `names`, each of which must be a model.
 
     Raises:

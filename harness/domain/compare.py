@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from harness.domain.findings import Finding
 from harness.domain.labels import Ranking, ranking
 from harness.domain.measures import judge_measures
 from harness.domain.receipts import Receipt
+from harness.domain.samples import compare_sample
 from harness.domain.spec import OutputSpec
 from harness.domain.tolerance import resolve_tolerance
-from harness.domain.values import Array, Value, Values, kind
+from harness.domain.values import Array, SampledTensor, Value, Values, kind
 from harness.domain.walk import Walk
 
 #: Keys of a map that a message shows.
@@ -139,6 +141,11 @@ def _compare_value(
         _compare_maps(walk, rule, path, reference=reference, candidate=candidate)
     elif isinstance(reference, np.ndarray) and isinstance(candidate, np.ndarray):
         _compare_tensors(walk, rule, path, reference=reference, candidate=candidate)
+    elif isinstance(reference, SampledTensor) and isinstance(candidate, np.ndarray):
+        tensors = partial(_compare_tensors, walk, rule, path)
+        compare_sample(
+            walk, rule, path, reference=reference, candidate=candidate, compare_tensors=tensors
+        )
 
 
 def _compare_sequences(

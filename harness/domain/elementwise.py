@@ -123,7 +123,7 @@ def _report_excess(walk: Walk, path: str, allowed: AllowedDifference, excess: Ex
     walk.fail(
         "parity.tolerance",
         f"Parity failed: {elements} of output '{path}' exceed tolerance",
-        where=f"output '{path}', worst at {list(excess.index)}",
+        where=f"output '{path}', worst at {walk.place(excess.index)}",
         expected=f"abs(c - r) <= {allowed.atol:g} + {allowed.rtol:g} * abs(r) ({allowed.source})",
         got=f"c = {excess.candidate:.9g}, r = {excess.reference:.9g}, difference "
         f"{excess.difference:.3g} (allowed {excess.allowed:.3g}, {excess.ratio:.3g} times); "
@@ -159,10 +159,10 @@ def _finite_positions(
         "parity.finite",
         f"{int(broken.sum())} of {broken.size} elements of output '{path}' break the "
         "contract for NaN and infinity",
-        where=f"output '{path}', first at {list(first)}",
+        where=f"output '{path}', first at {walk.place(first)}",
         expected=expected,
         got=f"candidate {_tally(candidate)}; reference {_tally(reference)}; "
-        f"at {list(first)} c = {candidate[first]:g}, r = {reference[first]:g}",
+        f"at {walk.place(first)} c = {candidate[first]:g}, r = {reference[first]:g}",
         next_step=f"find the first node that makes it, or set outputs.{walk.output}.finite",
     )
     return None
@@ -184,7 +184,7 @@ def compare_exactly(
     walk.fail(
         "parity.mismatch",
         f"{int(unequal.sum())} of {unequal.size} {noun} of output '{path}' differ",
-        where=f"output '{path}', first at {list(first)}",
+        where=f"output '{path}', first at {walk.place(first)}",
         expected=f"equal {noun} ({_why_exact(rule, candidate)})",
         got=f"c = {candidate[first]!r}, r = {reference[first]!r}",
         next_step=_label_advice(walk, rule),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from harness.domain import dtypes
 from harness.domain.dtypes import DType
-from harness.domain.values import Array, Value, Values
+from harness.domain.values import Array, SampledTensor, Value, Values
 
 Description = dict[str, Any]
 Bytes = npt.NDArray[np.uint8]
@@ -41,6 +41,9 @@ def encode(value: Value, buffers: list[Any]) -> Description:
                 "keys": encode(_key_array(list(value)), buffers),
                 "values": encode(_stack(list(value.values())), buffers),
             }
+        case SampledTensor():
+            msg = "a sample stands for a recorded output only; it is never sent or cached"
+            raise TypeError(msg)
         case _:
             dtype = dtypes.of_array(value)
             buffers.append(to_raw(value, dtype))

@@ -255,6 +255,9 @@ class CaseSpec:
     """Sizes of the named dimensions."""
     inputs: str | None = None
     """`.npz` file with one array per input; the others are drawn."""
+    data_set: str | None = None
+    """Recorded references only: folder `test_data_set_N` of this case, by default the one with
+    the case's name; the steps of a recurrent model follow in the next ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from harness.domain.findings import Finding
 from harness.domain.labels import Ranking
+from harness.domain.values import SampledTensor
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Walk:
     counts: dict[str, int] = field(default_factory=dict)
     worst: float = 0.0
     """Greatest difference / allowed difference so far."""
+    sampled: SampledTensor | None = None
+    """The sample whose elements are being compared, if the reference is one."""
 
     def fail(self, code: str, what: str, **parts: str) -> None:
         """Add a finding; `parts` are its other fields."""
@@ -33,3 +38,10 @@ class Walk:
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter of the receipt."""
         self.counts[name] = self.counts.get(name, 0) + number
+
+    def place(self, index: tuple[int, ...]) -> list[int]:
+        """Return where in the output an element is; in a sample, `index` counts its elements."""
+        if self.sampled is not None:
+            position, shape = self.sampled.positions[index[0]], self.sampled.shape
+            index = tuple(int(each) for each in np.unravel_index(position, shape))
+        return list(index)

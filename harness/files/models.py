@@ -47,10 +47,15 @@ class Model:
         return next((case for case in self.spec.case if case.name == name), CaseSpec(name=name))
 
     def case_names(self) -> tuple[str, ...]:
-        """Return the cases: declared ones, else the recorded data sets."""
+        """Return the cases: declared ones, else the recorded data sets, the first of each run."""
         if self.spec.case or self.recorded is None:
             return tuple(case.name for case in self.spec.case)
-        return zoo.data_sets(self.recorded)
+        return zoo.data_sets(self.recorded)[:: self.steps]
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps of every case."""
+        return 1 if self.spec.state is None else self.spec.state.steps
 
     def cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
         """Return this model's cells, on `providers` or on those of its spec."""
@@ -277,6 +282,16 @@ def _use_faults(spec: ModelSpec) -> list[str]:
 
 
 def _case_faults(spec: ModelSpec) -> list[str]:
-    if spec.case or spec.reference.recorded is not None:
-        return []
-    return ["'case' is missing: a model without a case has no parity cell"]
+    if spec.reference.recorded is not None:
+        return [
+            f"'case.{case.name}.data_set' is '{case.data_set}', which is no plain folder name"
+            for case in spec.case
+            if case.data_set is not None and not PLAIN_NAME.fullmatch(case.data_set)
+        ]
+    if not spec.case:
+        return ["'case' is missing: a model without a case has no parity cell"]
+    return [
+        f"'case.{case.name}.data_set' is read for 'recorded' references only"
+        for case in spec.case
+        if case.data_set is not None
+    ]

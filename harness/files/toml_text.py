@@ -1,20 +1,29 @@
-"""Values as TOML text: the few kinds that a drafted spec needs."""
+"""Values as TOML text: the few kinds that a spec needs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def value(plain: str | float | Sequence[str | float]) -> str:
-    """Return a text, a number or a list of them as TOML."""
+Plain: TypeAlias = "str | float | Sequence[Plain] | Mapping[str, Plain]"
+
+
+def value(plain: Plain) -> str:
+    """Return a text, a number, a truth value, a list or a table of them as TOML, in one line."""
     if isinstance(plain, str):
         return _quoted(plain)
+    if isinstance(plain, bool):
+        return str(plain).lower()
     if isinstance(plain, int | float):
         return repr(plain)
+    if isinstance(plain, Mapping):
+        inner = ", ".join(f"{key(name)} = {value(each)}" for name, each in plain.items())
+        return f"{{ {inner} }}" if inner else "{}"
     return f"[{', '.join(map(value, plain))}]"
 
 

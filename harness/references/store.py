@@ -25,9 +25,10 @@ from harness.errors import (
     WorkerDied,
     blocked_by,
 )
-from harness.files import packages, zoo
+from harness.files import packages
 from harness.files.cache import ValueCache, hash_file, key_of
 from harness.files.models import Model
+from harness.references import recordings
 from harness.runtimes.launchers import Launcher, Program
 
 #: Raised when the way references are run changes, so that old cache entries are not found.
@@ -216,7 +217,7 @@ class References:
             HarnessError: If the reference is missing, broken, too slow, or undeclared.
         """
         if model.recorded is not None:
-            return (read_recorded(model, case, "output", facts.outputs),), "recorded"
+            return recordings.read_outputs(model, case, facts), "recorded"
         key = key_of(*source_key(model), *map(hash_values, steps), *_ports(model, facts))
         cached = self._cache.get(key)
         if cached is not None:
@@ -304,23 +305,6 @@ class References:
         if self._live is not None:
             self._live[1].close()
             self._live = None
-
-
-def read_recorded(model: Model, case: str, side: str, ports: Sequence[Port]) -> Values:
-    """Return the recorded inputs or outputs of one data set."""
-    if model.recorded is None:
-        msg = f"'{model.name}' has no recorded reference"
-        raise ValueError(msg)
-    folder = model.recorded / case
-    if not folder.is_dir():
-        msg = f"Recorded data set '{case}' does not exist"
-        raise ModelFileError(
-            msg, code="reference.recorded", where=str(folder),
-            expected=f"one of {', '.join(zoo.data_sets(model.recorded)) or 'test_data_set_N'}",
-            next_step="a case of a recorded reference has the name of its folder",
-        )  # fmt: skip
-    names, types = [port.name for port in ports], [port.type for port in ports]
-    return zoo.read_set(folder, side, names=names, types=types)
 
 
 def _ports(model: Model, facts: ModelFacts) -> tuple[str, ...]:

@@ -153,6 +153,24 @@ def unrecorded(files: dict[str, str | bytes], case: str = "") -> Maker:
     return make
 
 
+def two_steps(*sets: tuple[list[Value], list[Value]]) -> Maker:
+    """Return the maker of a model that feeds `y` back into `x`, with these recorded steps."""
+    state = '[state]\nfeedback = { y = "x" }\nsteps = 2'
+    spec = file_spec(reference='recorded = "."', case="", more=state)
+
+    def make(project: MiniProject, name: str) -> None:
+        folder = project.add_zoo_model(name, linear_model(), sets)
+        (folder / "model.toml").write_text(spec, encoding="utf-8")
+
+    return make
+
+
+def sample_instead(folder: Path) -> None:
+    """Replace the recorded output by a sample that holds nothing."""
+    drop("output_0.pb")(folder)
+    put("output_0.sample.json", b"{}")(folder)
+
+
 MAKERS: dict[str, Maker] = {
     "inputs-missing": no_archive,
     "inputs-not-zip": archive(b"no archive"),
@@ -191,6 +209,10 @@ MAKERS: dict[str, Maker] = {
     "recorded-value": recorded(put("output_0.pb", value_bytes(Y + 1))),
     "recorded-input-dtype": recorded(put("input_0.pb", value_bytes(X.astype(np.float64)))),
     "recorded-input-shape": recorded(put("input_0.pb", value_bytes(Y))),
+    "recorded-sample": recorded(sample_instead),
+    "recorded-sample-too": recorded(put("output_0.sample.json", b"{}")),
+    "recorded-step-missing": two_steps(([X], [Y])),
+    "recorded-step-order": two_steps(([X], [Y]), ([X], [Y])),
     "recorded-no-set": unrecorded({}),
     "recorded-no-case": unrecorded({"cases/test_data_set_0/x": ""}, '[[case]]\nname = "one"'),
 }

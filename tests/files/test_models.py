@@ -72,6 +72,16 @@ def broken(folder: Path) -> SpecError:
         ),
         (file_spec(providers=""), "'providers' is empty: no cell could run"),
         (file_spec(case=""), "'case' is missing: a model without a case has no parity cell"),
+        (
+            file_spec(case='[[case]]\nname = "a"\ndata_set = "test_data_set_0"'),
+            "'case.a.data_set' is read for 'recorded' references only",
+        ),
+        (
+            file_spec(
+                reference='recorded = "."', case='[[case]]\nname = "a"\ndata_set = "../secret"'
+            ),
+            "'case.a.data_set' is '../secret', which is no plain folder name",
+        ),
     ],
 )  # fmt: skip
 def test_contradictions_between_tables(project: MiniProject, spec: str, fault: str) -> None:

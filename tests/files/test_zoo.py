@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,14 +13,16 @@ from hypothesis import given
 from onnx import helper
 
 from harness.domain.dtypes import DType
-from harness.domain.values import Array, Value
+from harness.domain.samples import sample
+from harness.domain.values import Array, SampledTensor, Value
 from harness.errors import ModelFileError
 from harness.files import zoo
 from harness.testing import identity_model, value_bytes, write_sets
-from tests.strategies import TENSORS, array, same
+from tests.strategies import DTYPES, TENSORS, array, same
 
 ONE = np.array([1.5, 2], np.float32)
 TEXTS = np.array(["a", "ü"], dtype=object)
+LARGE = sample(np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40), ("m", "c", "y", "0"))
 
 
 def read(folder: Path, value: Value, kind: str) -> Value:
@@ -158,3 +162,97 @@ def test_every_type_of_tensor(tmp_path: Path, dtype: DType) -> None:
     value = array(dtype, (3,))
     got = read(tmp_path, value, f"tensor({dtype})")
     assert same(got, value)
+
+
+@given(DTYPES)
+def test_samples_keep_every_bit(dtype: DType) -> None:
+    """Of every element type; what is read is what was written."""
+    held = sample(array(dtype, (30, 40)), ("m", "c", "y", "0"))
+    read_back = zoo._read_sample(zoo._sample_bytes(held, "y"))
+    assert read_back.shape == held.shape
+    assert read_back.sha256 == held.sha256
+    assert same(read_back.positions, held.positions)
+    assert same(read_back.elements, held.elements)
+
+
+def test_a_sample_stands_in_a_set_for_its_output(tmp_path: Path) -> None:
+    """Under a name of its own, which no other tool takes for the whole tensor."""
+    written = zoo.write_value(tmp_path / "output_0.pb", LARGE, name="y")
+    zoo.write_value(tmp_path / "output_1.pb", ONE, name="z")
+    assert written.name == "output_0.sample.json"
+    assert json.loads(written.read_text())["name"] == "y"
+    got = zoo.read_set(tmp_path, "output", names=["y", "z"], types=["tensor(float)"] * 2)
+    assert isinstance(got["y"], SampledTensor)
+    assert same(got["z"], ONE)
+
+
+def test_a_value_and_its_sample_are_one_too_many(tmp_path: Path) -> None:
+    """Nobody could say which of the two holds."""
+    zoo.write_value(tmp_path / "output_0.pb", LARGE)
+    zoo.write_value(tmp_path / "output_0.pb", ONE)
+    with pytest.raises(ModelFileError) as caught:
+        zoo.read_set(tmp_path, "output", names=["y"], types=["tensor(float)"])
+    assert caught.value.got == "output_0.pb, output_0.sample.json"
+
+
+POSITIONS = LARGE.positions.tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"positions": POSITIONS[:-1]},
+        {"positions": [*POSITIONS[:-1], 1200]},
+        {"positions": [*POSITIONS[:-2], POSITIONS[-1], POSITIONS[-1]]},
+        {"positions": [-1, *POSITIONS[1:]]},
+        {"positions": "all"},
+        {"shape": [30]},
+        {"shape": [-30, -40]},
+        {"dtype": "float16"},
+        {"dtype": "real"},
+        {"sha256": "0"},
+        {"elements": "AAAA"},
+        {"elements": "?"},
+        {"elements": None},
+    ],
+    ids=repr,
+)
+def test_broken_samples(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Too few positions, wrong ones, data that do not fit: never a weaker check."""
+    path = zoo.write_value(tmp_path / "output_0.pb", LARGE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ModelFileError) as caught:
+        zoo.read_value(path, "tensor(float)")
+    assert caught.value.code == "reference.recorded"
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff"], ids=repr)
+def test_samples_that_are_none(tmp_path: Path, content: bytes) -> None:
+    """Noise and other JSON are told like every broken value."""
+    path = tmp_path / "output_0.sample.json"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError):
+        zoo.read_value(path, "tensor(float)")
+
+
+def test_a_sample_is_no_part_of_a_value() -> None:
+    """A sequence of samples has no file."""
+    with pytest.raises(TypeError):
+        value_bytes((LARGE,))
+
+
+def test_names_are_written_for_other_readers() -> None:
+    """The tensor carries the name of its input or output; without one the field is absent."""
+    assert onnx.TensorProto.FromString(value_bytes(ONE)).name == ""
+    assert not onnx.TensorProto.FromString(value_bytes(ONE)).HasField("name")
+    assert onnx.TensorProto.FromString(zoo.value_bytes(ONE, name="y")).name == "y"
+
+
+def test_following_sets() -> None:
+    """Steps go by number; a single one may have any name."""
+    assert zoo.following_sets("real", 1) == ("real",)
+    assert zoo.following_sets("test_data_set_9", 2) == ("test_data_set_9", "test_data_set_10")
+    with pytest.raises(ModelFileError) as caught:
+        zoo.following_sets("real", 2)
+    assert caught.value.what == "Recorded data set 'real' cannot be the first of 2 steps"

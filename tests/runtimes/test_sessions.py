@@ -117,6 +117,7 @@ def plain(value: Value) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if value is None:
         return None
+    assert isinstance(value, np.ndarray)
     return value.dtype.name, value.shape, value.tolist()
 
 
