@@ -16,10 +16,15 @@ import pytest
 from onnx import helper
 
 from harness.cli import recorded_files, recording
+from harness.domain.cells import Cell
 from harness.domain.dtypes import DType
+from harness.domain.findings import Finding
+from harness.domain.receipts import Receipt
 from harness.domain.samples import LARGEST_WHOLE
+from harness.domain.spec import Candidate, CaseSpec, Variant
 from harness.domain.values import Value
-from harness.domain.verdict import Verdict
+from harness.domain.verdict import Judgement, Verdict
+from harness.errors import RunFailed
 from harness.files import zoo
 from harness.files.commits import last_commit
 from harness.files.models import Model, load_model
@@ -280,6 +285,23 @@ def test_libraries_of_custom_operators_come_along(tmp_path: Path) -> None:
     home = tmp_path / "home"
     recorded_files.copy_libraries(home, model)
     assert tree(home) == {"lib/ops.so": b"tiny/lib/ops.so", "common.so": b"common.so"}
+
+
+def test_the_types_of_builds_are_kept(project: MiniProject) -> None:
+    """The spec of a recording differs from the model's in where files come from, and no more."""
+    more = '[variants.half]\npackage = "somewhere"\nfile = "half.onnx"\ndtype = "float16"'
+    spec = file_spec(more=more).replace("[candidate]", '[candidate]\ndtype = "bfloat16"')
+    model = load_model(project.add_model("typed", spec))
+    assert isinstance(model, Model)
+    written = recordings.WrittenCase(data_sets=("test_data_set_0",), inputs=(), outputs=())
+    recorded = recorded_files.recorded_spec(model, {"one": written})
+    assert recorded.candidate == Candidate(file="model.onnx", dtype=DType.BFLOAT16)
+    half = Variant(file="variants/half/model.onnx", dtype=DType.FLOAT16)
+    assert recorded.variants == {"half": half}
+    (case,) = recorded.case
+    assert case == CaseSpec(name="one", dims={"batch": 1}, data_set="test_data_set_0")
+    for key in ("providers", "inputs", "dims", "outputs", "state", "placement", "limits"):
+        assert getattr(recorded, key) == getattr(model.spec, key)
 
 
 def test_the_commit_is_the_last_one_of_the_model(tmp_path: Path) -> None:
@@ -586,6 +608,16 @@ def test_a_candidate_that_fails(command: Command, project: MiniProject) -> None:
         "error: Candidate 'tiny/fp32/cpu/one' does not pass against its live reference: "
         "Parity failed: "
     )
+
+
+def test_the_finding_that_is_named_is_one_that_counts() -> None:
+    """A note before it says nothing against the candidate."""
+    note = Finding(code="parity.near-tie", what="a tie")
+    failed = Finding(code="parity.shape", what="another shape")
+    judged = Judgement(verdict=Verdict.FAIL, findings=(note, failed), receipt=Receipt())
+    with pytest.raises(RunFailed) as caught:
+        recording._refuse_failed([(Cell("m", "fp32"), judged)], "its live reference")
+    assert caught.value.code == "parity.shape"
 
 
 def test_a_recording_that_the_candidate_fails(
