@@ -19,6 +19,7 @@ class Severity(StrEnum):
     ERROR = "error"
     NOT_JUDGED = "not judged"
     NOT_APPLICABLE = "not applicable"
+    EXPECTED = "expected failure"
 
 
 #: Every code, with what it does to the verdict.
@@ -74,6 +75,10 @@ CODES: dict[str, Severity] = {
     "parity.finite": Severity.FAIL,
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
+    # known failures
+    "known-failure": Severity.EXPECTED,
+    "known-failure.passed": Severity.FAIL,
+    "known-failure.expired": Severity.FAIL,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,
@@ -96,6 +101,8 @@ class Finding:
     """What was found."""
     next_step: str = ""
     """What to do."""
+    cause: str = ""
+    """For `blocked`: the code of the failure that stands in the way."""
 
     def __post_init__(self) -> None:
         """Refuse a code that the docs do not know."""
@@ -108,6 +115,11 @@ class Finding:
         """Return what this finding does to the verdict."""
         return CODES[self.code]
 
+    @property
+    def root_code(self) -> str:
+        """Return the code of what really failed: that of the cause, if another item tells it."""
+        return self.cause or self.code
+
 
 def from_error(error: HarnessError, code: str = "") -> Finding:
     """Return the finding that tells what `error` tells; `code` replaces the error's own."""
@@ -118,4 +130,5 @@ def from_error(error: HarnessError, code: str = "") -> Finding:
         expected=error.expected,
         got=error.got,
         next_step=error.next_step,
+        cause=error.cause,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.domain.findings import Finding, Severity
+from harness.domain.known_failures import Declared, weigh
 from harness.domain.questions import Question
 from harness.domain.receipts import Receipt
 
@@ -28,6 +30,12 @@ class Judgement:
     findings: tuple[Finding, ...]
     receipt: Receipt
 
+    @property
+    def is_expected_failure(self) -> bool:
+        """Return whether all that fails the item is excused as a known failure."""
+        expected = Severity.EXPECTED in {finding.severity for finding in self.findings}
+        return self.verdict is Verdict.SKIP and expected
+
 
 def judge(
     question: Question,
@@ -35,36 +43,44 @@ def judge(
     findings: Iterable[Finding],
     receipt: Receipt,
     skips_allowed: bool = True,
+    known: Iterable[Declared] = (),
 ) -> Judgement:
     """Return the verdict on one item.
 
     ERROR beats FAIL beats SKIP beats PASS. Without a finding that speaks against it, an item
     still ends as ERROR if one of the question's required counters is zero: nothing compared is
-    never a pass.
+    never a pass. An item all of whose failures are excused is an expected failure: SKIP, with the
+    findings and what excuses them.
 
     Args:
         question: What was asked; brings the counters that must be above zero.
         findings: All facts found, in order.
         receipt: What was really done.
         skips_allowed: False (`--no-skips`) turns "not judged" into FAIL; what the spec declares
-            not applicable stays a SKIP.
+            not applicable, and an expected failure, stay a SKIP.
+        known: The known failures that the spec declares for this item. One that does not show
+            makes a passing item FAIL.
     """
     found = tuple(findings)
-    severities = {finding.severity for finding in found}
+    if not found and (zeros := receipt.zeros(question.counters)):
+        found = (_empty(question, zeros),)
+    weighed = weigh(question, found, tuple(known))
+    severities = {finding.severity for finding in weighed.decisive}
+    return Judgement(
+        verdict=_decided(severities, skips_allowed=skips_allowed),
+        findings=(*weighed.decisive, *weighed.excused),
+        receipt=receipt,
+    )
+
+
+def _decided(severities: AbstractSet[Severity], *, skips_allowed: bool) -> Verdict:
     if Severity.ERROR in severities:
-        verdict = Verdict.ERROR
-    elif Severity.FAIL in severities:
-        verdict = Verdict.FAIL
-    elif Severity.NOT_JUDGED in severities:
-        verdict = Verdict.SKIP if skips_allowed else Verdict.FAIL
-    elif Severity.NOT_APPLICABLE in severities:
-        verdict = Verdict.SKIP
-    elif zeros := receipt.zeros(question.counters):
-        found = (*found, _empty(question, zeros))
-        verdict = Verdict.ERROR
-    else:
-        verdict = Verdict.PASS
-    return Judgement(verdict=verdict, findings=found, receipt=receipt)
+        return Verdict.ERROR
+    if Severity.FAIL in severities:
+        return Verdict.FAIL
+    if Severity.NOT_JUDGED in severities:
+        return Verdict.SKIP if skips_allowed else Verdict.FAIL
+    return Verdict.SKIP if severities else Verdict.PASS
 
 
 def _empty(question: Question, zeros: tuple[str, ...]) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.domain.verdict import Verdict
-from harness.results.record import ItemRecord
+from harness.results.record import EXPECTED, ItemRecord
 
 TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
@@ -102,7 +102,7 @@ def unjudged_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
     reasons = Counter(
         (finding["what"], finding["next_step"])
         for record in records
-        if record.verdict is Verdict.SKIP
+        if not record.is_judged
         for finding in record.findings[:1]
     )
     for (what, next_step), count in reasons.items():
@@ -117,10 +117,23 @@ def blocked_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
         finding["what"]
         for record in records
         for finding in record.findings
-        if finding["code"] == "blocked"
+        if finding["code"] == "blocked" and not record.is_expected_failure
     )
     for what, count in causes.items():
         yield f"{_counted(count, 'items')}: {what}"
+
+
+def expected_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield which known failures excused items, each once with its count."""
+    remarks = Counter(
+        finding["what"]
+        for record in records
+        if record.is_expected_failure
+        for finding in record.findings
+        if finding["code"] == EXPECTED
+    )
+    for what, count in remarks.items():
+        yield f"expected to fail: {_counted(count, 'items')}: {what}"
 
 
 def _totals(records: Sequence[ItemRecord]) -> str:
@@ -129,6 +142,8 @@ def _totals(records: Sequence[ItemRecord]) -> str:
         sums.update({name: record.counts.get(name, 0) for name in TOTALS})
     verdicts = Counter(record.verdict for record in records)
     judged = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])
+    if expected := sum(record.is_expected_failure for record in records):
+        judged += f" ({expected} of SKIP expected to fail)"
     done = ", ".join(_counted(sums[name], *name.split("_")) for name in TOTALS)
     return f"{_counted(len(records), 'items')}: {judged}; {done}"
 

@@ -27,6 +27,7 @@ WORDS = {
     Severity.ERROR: "ERROR",
     Severity.NOT_JUDGED: "not judged",
     Severity.NOT_APPLICABLE: "not applicable",
+    Severity.EXPECTED: "expected failure",
 }
 
 

@@ -1,0 +1,73 @@
+"""The day on which a build is judged: that of its last commit, so that it never depends on when."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness.domain.known_failures import AsOf
+from harness.errors import UsageProblem
+
+#: Reading one commit takes milliseconds; a network file system may be slow.
+LIMIT_S = 10.0
+#: Digits of a commit's hash in messages.
+SHORT = 12
+#: Set inside git's hooks, where they may point at another repository than the project's.
+_FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
+
+def as_of(project: Path, given: str | None) -> AsOf:
+    """Return the day that counts: the one given, else the last commit's, else today.
+
+    The commit's date is the committer's own, in the committer's time zone. A shallow clone has
+    its last commit; changes that are not committed have no date, so they move nothing.
+
+    Raises:
+        UsageProblem: If `given` is no day.
+    """
+    if given is not None:
+        return AsOf(date=_day(given), source="given by --as-of")
+    told, problem = _last_commit(project)
+    if problem:
+        today = datetime.datetime.now(datetime.UTC).date()
+        return AsOf(date=today, source=f"today (UTC), because {problem}")
+    day, _, commit = told.partition(" ")
+    return AsOf(
+        date=datetime.date.fromisoformat(day), source=f"the date of commit {commit[:SHORT]}"
+    )
+
+
+def _day(text: str) -> datetime.date:
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
+    except ValueError:
+        msg = f"'{text}' is no day"
+        raise UsageProblem(
+            msg, where="--as-of", expected="YYYY-MM-DD, for example 2027-03-01"
+        ) from None
+
+
+def _last_commit(project: Path) -> tuple[str, str]:
+    """Return `YYYY-MM-DD HASH` of the last commit, or nothing and why there is none."""
+    git = shutil.which("git")
+    if git is None:
+        return "", "git is not installed"
+    kept = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
+    try:
+        done = subprocess.run(
+            [git, "-C", str(project), "log", "-1", "--no-show-signature", "--format=%cs %H"],
+            env={**kept, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", f"git did not answer: {type(error).__name__}"
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        return "", f"git says: {lines[0] if lines else f'exit code {done.returncode}'}"
+    return done.stdout.decode().strip(), ""
