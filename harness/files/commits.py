@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.errors import UsageProblem
 LIMIT_S = 10.0
 #: Digits of a commit's hash in messages.
 SHORT = 12
+_COMMIT = re.compile(r"(?P<day>\d{4}-\d\d-\d\d) (?P<commit>[0-9a-f]+)")
 #: Set inside git's hooks, where they may point at another repository than the project's.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
@@ -30,14 +32,12 @@ def as_of(project: Path, given: str | None) -> AsOf:
     """
     if given is not None:
         return AsOf(date=_day(given), source="given by --as-of")
-    told, problem = _last_commit(project)
-    if problem:
+    told = _last_commit(project)
+    if (found := _COMMIT.fullmatch(told)) is None:
         today = datetime.datetime.now(datetime.UTC).date()
-        return AsOf(date=today, source=f"today (UTC), because {problem}")
-    day, _, commit = told.partition(" ")
-    return AsOf(
-        date=datetime.date.fromisoformat(day), source=f"the date of commit {commit[:SHORT]}"
-    )
+        return AsOf(date=today, source=f"today (UTC), because {told}")
+    source = f"the date of commit {found['commit'][:SHORT]}"
+    return AsOf(date=datetime.date.fromisoformat(found["day"]), source=source)
 
 
 def _day(text: str) -> datetime.date:
@@ -50,11 +50,11 @@ def _day(text: str) -> datetime.date:
         ) from None
 
 
-def _last_commit(project: Path) -> tuple[str, str]:
-    """Return `YYYY-MM-DD HASH` of the last commit, or nothing and why there is none."""
+def _last_commit(project: Path) -> str:
+    """Return `YYYY-MM-DD HASH` of the last commit, or why there is none."""
     git = shutil.which("git")
     if git is None:
-        return "", "git is not installed"
+        return "git is not installed"
     kept = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
     try:
         done = subprocess.run(
@@ -66,8 +66,7 @@ def _last_commit(project: Path) -> tuple[str, str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return "", f"git did not answer: {type(error).__name__}"
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").splitlines()
-        return "", f"git says: {lines[0] if lines else f'exit code {done.returncode}'}"
-    return done.stdout.decode().strip(), ""
+        return f"git did not answer: {type(error).__name__}"
+    told = (done.stderr if done.returncode else done.stdout).decode(errors="replace").splitlines()
+    first = told[0] if told else f"exit code {done.returncode}"
+    return first if _COMMIT.fullmatch(first) else f"git says: {first}"

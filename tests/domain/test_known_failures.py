@@ -135,8 +135,9 @@ def test_what_is_narrower_than_an_item_is_not_about_it(glob: str, about: list[st
 def test_a_suite_narrows_an_entry() -> None:
     """Items of other suites are none of its business."""
     narrow = entry("m", "run.failed", "placement")
+    cell = Cell("m", "fp32", "cpu", "one")
     about = [question for question in QUESTIONS.values()
-             if is_about(narrow, question, Cell("m", "fp32", "cpu", "one").part(question.depth))]  # fmt: skip
+             if is_about(narrow, question, cell.part(question.depth))]  # fmt: skip
     assert about == [PLACEMENT]
 
 
@@ -313,8 +314,10 @@ def test_entries_that_match_are_no_fault() -> None:
     [
         (
             entry("m/fp8"),
-            "matches no parity item of this model: m/fp32/cpu/one, m/fp32/cpu/two, "
-            "m/fp16/cpu/one, ...",
+            (
+                "matches no parity item of this model: m/fp32/cpu/one, m/fp32/cpu/two, "
+                "m/fp16/cpu/one, ..."
+            ),
         ),
         (
             entry("m/fp32/cpu", "contract.dtype", "contract"),
@@ -322,8 +325,10 @@ def test_entries_that_match_are_no_fault() -> None:
         ),
         (
             entry("n", "session.refused"),
-            "matches no placement or parity item of this model: m/fp32/cpu, m/fp16/cpu, "
-            "m/fp32/cpu/one, ...",
+            (
+                "matches no placement or parity item of this model: m/fp32/cpu, m/fp16/cpu, "
+                "m/fp32/cpu/one, ..."
+            ),
         ),
     ],
 )
@@ -336,8 +341,10 @@ def test_an_entry_for_what_cannot_run() -> None:
     """Cells that the spec declares not applicable are never judged."""
     elsewhere = ProviderUse(not_applicable="no kernel")
     assert faults(entry("*/*/qnn"), cpu=ProviderUse(), qnn=elsewhere) == [
-        "'known_failure[0].cell' = '*/*/qnn' matches no parity item of this model: "
-        "m/fp32/cpu/one, m/fp32/cpu/two, m/fp16/cpu/one, ..."
+        (
+            "'known_failure[0].cell' = '*/*/qnn' matches no parity item of this model: "
+            "m/fp32/cpu/one, m/fp32/cpu/two, m/fp16/cpu/one, ..."
+        )
     ]
     assert faults(entry(), qnn=elsewhere) == [
         "'known_failure[0].cell' = '*' matches nothing: no item of this model can run"
