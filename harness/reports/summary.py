@@ -140,12 +140,19 @@ def _totals(records: Sequence[ItemRecord]) -> str:
     sums = Counter[str]()
     for record in records:
         sums.update({name: record.counts.get(name, 0) for name in TOTALS})
-    verdicts = Counter(record.verdict for record in records)
-    judged = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])
-    if expected := sum(record.is_expected_failure for record in records):
-        judged += f" ({expected} of SKIP expected to fail)"
+    judged = ", ".join(_verdicts(records))
     done = ", ".join(_counted(sums[name], *name.split("_")) for name in TOTALS)
     return f"{_counted(len(records), 'items')}: {judged}; {done}"
+
+
+def _verdicts(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield the count of each verdict; expected failures are a part of SKIP."""
+    verdicts = Counter(record.verdict for record in records)
+    expected = sum(record.is_expected_failure for record in records)
+    for verdict in Verdict:
+        if count := verdicts[verdict]:
+            excused = expected if verdict is Verdict.SKIP else 0
+            yield f"{count} {verdict}" + (f" ({excused} expected to fail)" if excused else "")
 
 
 def _counted(number: int, plural: str, *rest: str) -> str:
