@@ -117,8 +117,8 @@ class Evidence:
 
     def known_failures(self, question: Question, cell: Cell) -> tuple[Declared, ...]:
         """Return what the spec declares to fail about one item."""
-        model, as_of = self._selection.models[cell.model], self._selection.as_of
-        if as_of is None or isinstance(model, BrokenModel):
+        model, as_of = self._selection.models.get(cell.model), self._selection.as_of
+        if as_of is None or not isinstance(model, Model):
             return ()
         return known_failures.declared(model, question, cell, as_of)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from harness.domain.cells import Cell
 from harness.domain.known_failures import AsOf, Declared, is_about
 from harness.domain.questions import Question
 from harness.domain.spec import KnownFailure
+from harness.files import toml_text
 from harness.files.models import Model
 
 KEY = "known_failure"
@@ -79,10 +79,10 @@ def _reads_as(block: list[str], entry: KnownFailure) -> bool:
 
 def _written(entry: KnownFailure) -> str:
     """Return an entry as TOML, for a file whose lines could not be told."""
-    dated = {"expires": str(entry.expires)}
-    texts = {key: json.dumps(text, ensure_ascii=False) for key, text in _keys(entry).items()
-             if key not in dated}  # fmt: skip
-    return "\n".join((f"[[{KEY}]]", *(f"{key} = {text}" for key, text in (texts | dated).items())))
+    texts = _keys(entry)
+    day = texts.pop("expires")
+    keys = (f"{key} = {toml_text.value(text)}" for key, text in texts.items())
+    return "\n".join((f"[[{KEY}]]", *keys, f"expires = {day}"))
 
 
 def _keys(entry: KnownFailure) -> dict[str, str]:

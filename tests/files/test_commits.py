@@ -18,6 +18,12 @@ WHEN = "2027-02-20T23:30:00+0500"
 DAY = datetime.date(2027, 2, 20)
 
 
+@pytest.fixture(autouse=True)
+def _no_repository_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep git from a repository that temporary folders may lie in; scope function."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Return a git repository with one commit of a known day; scope function."""

@@ -65,7 +65,8 @@ def test_the_last_commit_is_the_default(wrong: MiniProject) -> None:
     """Years later, the build that was green is green; without a repository, today counts."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    assert wrong.run().exit_code == pytest.ExitCode.TESTS_FAILED
+    alone = {"GIT_CEILING_DIRECTORIES": str(wrong.root.parent)}
+    assert wrong.run(env=alone).exit_code == pytest.ExitCode.TESTS_FAILED
     assert asked(wrong)["as_of"][1].startswith("today (UTC), because git says: ")
     git(wrong, "init", "--quiet")
     git(wrong, "add", "--all")
