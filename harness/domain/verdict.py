@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.domain.findings import Finding, Severity
+from harness.domain.findings import CODES, Finding, Severity
 from harness.domain.known_failures import Declared, weigh
 from harness.domain.questions import Question
 from harness.domain.receipts import Receipt
@@ -32,9 +32,18 @@ class Judgement:
 
     @property
     def is_expected_failure(self) -> bool:
-        """Return whether all that fails the item is excused as a known failure."""
-        expected = Severity.EXPECTED in {finding.severity for finding in self.findings}
-        return self.verdict is Verdict.SKIP and expected
+        """Return whether the item was judged, and all that fails it is a known failure."""
+        codes = [finding.code for finding in self.findings]
+        return self.verdict is Verdict.SKIP and is_expected(codes)
+
+
+def is_expected(codes: Iterable[str]) -> bool:
+    """Return whether findings of these codes make an expected failure of an item that is a SKIP.
+
+    One that was not judged in part is none, whatever else is excused.
+    """
+    severities = {CODES.get(code) for code in codes}
+    return Severity.EXPECTED in severities and Severity.NOT_JUDGED not in severities
 
 
 def judge(

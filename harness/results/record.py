@@ -15,7 +15,7 @@ from harness.domain.cells import Cell, parts, short_name
 from harness.domain.findings import Finding
 from harness.domain.questions import QUESTIONS
 from harness.domain.spec import STRICT, ModelSpec
-from harness.domain.verdict import Judgement, Verdict
+from harness.domain.verdict import Judgement, Verdict, is_expected
 from harness.errors import UsageProblem
 
 SCHEMA_VERSION = 1
@@ -62,9 +62,9 @@ class ItemRecord:
 
     @property
     def is_expected_failure(self) -> bool:
-        """Return whether all that fails the item is excused as a known failure."""
-        codes = [finding.get("code") for finding in self.findings]
-        return self.verdict is Verdict.SKIP and EXPECTED in codes
+        """Return whether the item was judged, and all that fails it is a known failure."""
+        codes = [finding.get("code", "") for finding in self.findings]
+        return self.verdict is Verdict.SKIP and is_expected(codes)
 
     @property
     def is_judged(self) -> bool:

@@ -183,6 +183,15 @@ def test_what_is_not_judged_stays_so() -> None:
     assert judged("package.missing", entries=entries, skips_allowed=False).verdict is Verdict.FAIL
 
 
+def test_what_is_not_judged_in_part_is_no_expected_failure() -> None:
+    """What is excused does not make up for what nobody looked at."""
+    entries = [known("parity.tolerance")]
+    got = judged("package.missing", "parity.tolerance", entries=entries)
+    assert (got.verdict, got.is_expected_failure) == (Verdict.SKIP, False)
+    got = judged("package.missing", "parity.tolerance", entries=entries, skips_allowed=False)
+    assert got.verdict is Verdict.FAIL
+
+
 def test_an_empty_receipt_is_no_pass_that_disproves() -> None:
     """Nothing was compared, so the entry was not disproved; it can itself be excused."""
     empty = judge(PARITY, findings=(), receipt=Receipt(), known=[known("parity.tolerance")])

@@ -50,23 +50,25 @@ def test_the_cause_of_what_is_blocked_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "code", "expected", "judged"),
+    ("verdict", "codes", "expected", "judged"),
     [
-        (Verdict.PASS, "", False, True),
-        (Verdict.FAIL, "known-failure", False, True),
-        (Verdict.SKIP, "known-failure", True, True),
-        (Verdict.SKIP, "package.missing", False, False),
-        (Verdict.SKIP, "", False, False),
+        (Verdict.PASS, (), False, True),
+        (Verdict.FAIL, ("known-failure",), False, True),
+        (Verdict.SKIP, ("known-failure", "parity.shape"), True, True),
+        (Verdict.SKIP, ("known-failure", "code.of-a-later-version"), True, True),
+        (Verdict.SKIP, ("known-failure", "package.missing"), False, False),
+        (Verdict.SKIP, ("package.missing",), False, False),
+        (Verdict.SKIP, (), False, False),
     ],
 )
 def test_what_was_judged(
     verdict: Verdict,
-    code: str,
+    codes: tuple[str, ...],
     expected: bool,  # noqa: FBT001 - drawn
     judged: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    """Everything but a skip, and a skip whose failure is excused."""
-    findings = ({"code": code, "what": "w"},) if code else ()
+    """Everything but a skip, and a skip all of whose failures are excused."""
+    findings = tuple({"code": code, "what": "w"} for code in codes)
     item = ItemRecord(question="parity", cell="m", verdict=verdict, findings=findings)
     assert (item.is_expected_failure, item.is_judged) == (expected, judged)
 
