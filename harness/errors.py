@@ -21,6 +21,7 @@ class HarnessError(Exception):
         expected: What the rule asked for, and where the rule comes from.
         got: What was found instead.
         next_step: The command, key or file that mends it.
+        cause: For `blocked`: the code of the failure that stands in the way.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class HarnessError(Exception):
         expected: str = "",
         got: str = "",
         next_step: str = "",
+        cause: str = "",
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -40,6 +42,7 @@ class HarnessError(Exception):
         self.expected = expected
         self.got = got
         self.next_step = next_step
+        self.cause = cause
 
     def __str__(self) -> str:
         """Return the whole message, one labelled line per known part."""
@@ -81,7 +84,8 @@ def blocked_by(error: HarnessError) -> HarnessError:
     """
     if error.code in {"package.missing", "blocked"}:
         return error
-    return type(error)(f"Blocked by an earlier failure: {error.what}", code="blocked")
+    what = f"Blocked by an earlier failure: {error.what}"
+    return type(error)(what, code="blocked", cause=error.code)
 
 
 class Told(Protocol):

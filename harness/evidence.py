@@ -18,8 +18,10 @@ import numpy as np
 
 from harness.builds.candidates import candidate_file
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.known_failures import AsOf, Declared
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
+from harness.domain.questions import Question
 from harness.domain.session import CPU_PROVIDER, NodeInfo, SessionConfig, check_config_keys
 from harness.domain.spec import FIRST_VARIANT
 from harness.domain.values import Values, leaves
@@ -30,7 +32,7 @@ from harness.errors import (
     SpecError,
     blocked_by,
 )
-from harness.files import cases
+from harness.files import cases, known_failures
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
 from harness.references import recordings
@@ -61,6 +63,8 @@ class Selection:
     """From the command line: short name to options."""
     skips_allowed: bool = True
     """False turns every "not judged" into a failure."""
+    as_of: AsOf | None = None
+    """The day on which known failures are judged; None lets none of them count."""
 
 
 class Evidence:
@@ -110,8 +114,15 @@ class Evidence:
                 file = cell.part(VARIANT_DEPTH)
                 msg = f"Blocked by the contract: the file of '{file}' cannot be run: {message}"
                 advice = f"see the contract item of {file}"
-                raise RunFailed(msg, code="blocked", where=str(path), next_step=advice)
+                raise RunFailed(msg, code="blocked", cause=code, where=str(path), next_step=advice)
         return path, facts
+
+    def known_failures(self, question: Question, cell: Cell) -> tuple[Declared, ...]:
+        """Return what the spec declares to fail about one item."""
+        model, as_of = self._selection.models.get(cell.model), self._selection.as_of
+        if as_of is None or not isinstance(model, Model):
+            return ()
+        return known_failures.declared(model, question, cell, as_of)
 
     def provider(self, cell: Cell) -> Resolved:
         """Return the cell's provider after it has really run a small model."""
@@ -322,6 +333,7 @@ def in_cell(error: HarnessError, cell: Cell, inputs: Path | None = None) -> Harn
         expected=error.expected,
         got=error.got,
         next_step=error.next_step,
+        cause=error.cause,
     )
 
 

@@ -65,7 +65,11 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
             findings, receipt = (_bug(error, cell),), Receipt()
         return judge(
-            question, findings=findings, receipt=receipt, skips_allowed=self._skips_allowed
+            question,
+            findings=findings,
+            receipt=receipt,
+            skips_allowed=self._skips_allowed,
+            known=self._evidence.known_failures(question, cell),
         )
 
     def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
@@ -233,7 +237,7 @@ def _refuse_wrong_interface(model: Model, facts: ModelFacts, cell: Cell) -> None
     for finding in judge_contract(facts, model.spec, cell=which, path=""):
         if finding.code in INPUT_CODES:
             msg = f"Blocked by the contract: {finding.what}"
-            raise RunFailed(msg, code="blocked")
+            raise RunFailed(msg, code="blocked", cause=finding.code)
 
 
 def _refuse_empty_placement(placement: Placement, cell: Cell) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from harness.domain.cells import short_name
+from harness.domain.known_failures import EXPIRED_ADVICE
 from harness.domain.project import ProjectSettings
 from harness.domain.providers import Provider, find
 from harness.domain.session import check_config_keys
 from harness.domain.spec import Candidate, ModelSpec
 from harness.errors import HarnessError
 from harness.files import cases
+from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model
 from harness.runtimes.registry import known_providers
 
@@ -18,14 +21,16 @@ from harness.runtimes.registry import known_providers
 Faults = dict[str, list[HarnessError]]
 
 
-def check_models(models: Mapping[str, Model | BrokenModel], settings: ProjectSettings) -> Faults:
+def check_models(
+    models: Mapping[str, Model | BrokenModel], settings: ProjectSettings, root: Path
+) -> Faults:
     """Return the faults of each model, those without any included."""
     known = known_providers(settings)
-    return {name: list(_faults(model, known)) for name, model in models.items()}
+    return {name: list(_faults(model, known, root)) for name, model in models.items()}
 
 
 def _faults(
-    model: Model | BrokenModel, providers: Mapping[str, Provider]
+    model: Model | BrokenModel, providers: Mapping[str, Provider], root: Path
 ) -> Iterator[HarnessError]:
     """Yield everything that is wrong with a model before anything is run."""
     if isinstance(model, BrokenModel):
@@ -35,6 +40,7 @@ def _faults(
     yield from _file_faults(model)
     yield from _session_faults(model)
     yield from _case_faults(model)
+    yield from _expired_faults(model, root)
 
 
 def _provider_faults(model: Model, providers: Mapping[str, Provider]) -> Iterator[HarnessError]:
@@ -101,6 +107,21 @@ def _case_faults(model: Model) -> Iterator[HarnessError]:
             cases.build(model.name, model.spec, case, model.folder)
         except HarnessError as error:
             yield error
+
+
+def _expired_faults(model: Model, root: Path) -> Iterator[HarnessError]:
+    """Yield the known failures whose last day is over at the project's last commit."""
+    if not model.spec.known_failure:
+        return
+    day = as_of(root, None)
+    for index, entry in enumerate(model.spec.known_failure):
+        if day.date > entry.expires:
+            yield _fault(
+                f"Known failure '{entry.code}' expired on {entry.expires}: {entry.issue}",
+                where=f"{model.spec_file}, known_failure[{index}].expires",
+                expected=f"a day on or after {day}",
+                next_step=EXPIRED_ADVICE,
+            )
 
 
 def _told(error: HarnessError, what: str, where: str) -> HarnessError:

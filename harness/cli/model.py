@@ -119,7 +119,9 @@ def check(
     project = open_project()
     found = load_models(project.models_folder(models))
     faults = check_models(
-        {name: found[name] for name in known_names(names or list(found), found)}, project.settings
+        {name: found[name] for name in known_names(names or list(found), found)},
+        project.settings,
+        project.root,
     )
     if as_json:
         print_json({name: [_plain(fault) for fault in told] for name, told in faults.items()})

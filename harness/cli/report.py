@@ -91,7 +91,7 @@ def _is_failure(item: ItemRecord) -> bool:
 
 def _is_complete(merged: Merged) -> bool:
     """Return whether something was judged, nothing failed and nothing declared is missing."""
-    judged = any(item.verdict != "SKIP" for item in merged.record.items)
+    judged = any(item.is_judged for item in merged.record.items)
     return judged and not merged.failed and not merged.unjudged
 
 

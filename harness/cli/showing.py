@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,11 +30,15 @@ def describe(model: Model, *, launcher: Launcher, cache: Path) -> dict[str, Any]
     return {
         "name": model.name,
         "folder": str(model.folder),
-        "spec": asdict(model.spec),
+        "spec": asdict(model.spec, dict_factory=_with_days_as_text),
         "cases": list(model.case_names()),
         "items": [item.key for item in declared_items(model)],
         "variants": variants,
     }
+
+
+def _with_days_as_text(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, datetime.date) else value for key, value in pairs}
 
 
 def _variant(model: Model, variant: str, inspector: Inspector, cache: Path) -> dict[str, Any]:
@@ -80,6 +85,8 @@ def lines(described: dict[str, Any]) -> Iterator[str]:
         yield f"  state: {_given(spec['state'])}"
     for name, rule in spec["placement"].items():
         yield f"  placement on {name}: {_given(rule)}"
+    for entry in spec["known_failure"]:
+        yield f"  known failure: {_given(entry)}"
     for name, facts in described["variants"].items():
         yield from _variant_lines(name, facts)
 

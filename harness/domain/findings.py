@@ -21,6 +21,7 @@ class Severity(StrEnum):
     NOT_APPLICABLE = "not applicable"
     NOTE = "note"
     """Nothing: it explains a verdict."""
+    EXPECTED = "expected failure"
 
 
 #: Every code, with what it does to the verdict.
@@ -81,6 +82,10 @@ CODES: dict[str, Severity] = {
     "parity.measure": Severity.FAIL,
     "parity.near-tie": Severity.NOTE,
     "parity.unstable": Severity.NOTE,
+    # known failures
+    "known-failure": Severity.EXPECTED,
+    "known-failure.passed": Severity.FAIL,
+    "known-failure.expired": Severity.FAIL,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,
@@ -103,6 +108,8 @@ class Finding:
     """What was found."""
     next_step: str = ""
     """What to do."""
+    cause: str = ""
+    """For `blocked`: the code of the failure that stands in the way."""
 
     def __post_init__(self) -> None:
         """Refuse a code that the docs do not know."""
@@ -115,6 +122,11 @@ class Finding:
         """Return what this finding does to the verdict."""
         return CODES[self.code]
 
+    @property
+    def root_code(self) -> str:
+        """Return the code of what really failed: that of the cause, if another item tells it."""
+        return self.cause or self.code
+
 
 def from_error(error: HarnessError, code: str = "") -> Finding:
     """Return the finding that tells what `error` tells; `code` replaces the error's own."""
@@ -125,4 +137,5 @@ def from_error(error: HarnessError, code: str = "") -> Finding:
         expected=error.expected,
         got=error.got,
         next_step=error.next_step,
+        cause=error.cause,
     )

@@ -40,3 +40,58 @@ PARITY = Question(
     counters=("outputs_compared", "elements_compared|empty_values_compared"),
 )
 QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY)}
+
+_ALL = (CONTRACT, PLACEMENT, PARITY)
+_ON_PROVIDER = (PLACEMENT, PARITY)
+#: Codes that a known failure may name -> the questions that are sure to show the failure while it
+#: lasts, so that a pass of theirs disproves it. None: any question can meet such a failure by
+#: itself, so the entry must name its suite. Not here: what no spec can excuse (a spec that could
+#: not be read, what is blocked, which goes by its cause, and the codes of known failures).
+SHOWN_BY: dict[str, tuple[Question, ...]] = {
+    "model.missing": _ALL,
+    "model.unreadable": _ALL,
+    "model.invalid": (CONTRACT,),
+    "model.external-data": _ALL,
+    "model.no-outputs": _ALL,
+    "model.hash": _ALL,
+    "model.download": _ALL,
+    "contract.input": (CONTRACT, PARITY),
+    "contract.output": (CONTRACT,),
+    "contract.dtype": (CONTRACT, PARITY),
+    "contract.shape": (CONTRACT, PARITY),
+    "export.failed": _ALL,
+    "provider.unavailable": _ON_PROVIDER,
+    "provider.no-device": _ON_PROVIDER,
+    "session.refused": _ON_PROVIDER,
+    "session.option": _ON_PROVIDER,
+    # placement may pass without them: these can also happen while the model runs
+    "session.fallback": (PARITY,),
+    "runtime.broken": (PARITY,),
+    "worker.signal": (PARITY,),
+    "worker.timeout": (PARITY,),
+    "worker.exit": (PARITY,),
+    "worker.protocol": (PARITY,),
+    "spec.inputs": (PARITY,),
+    "run.failed": (PARITY,),
+    "value.unsupported": (PARITY,),
+    "reference.failed": (PARITY,),
+    "reference.timeout": (PARITY,),
+    "reference.signal": (PARITY,),
+    "reference.undeclared-file": (PARITY,),
+    "reference.unstable": (PARITY,),
+    "reference.recorded": (PARITY,),
+    "placement.fallback": (PLACEMENT,),
+    "placement.none": (PLACEMENT,),
+    "placement.unknown": (PLACEMENT,),
+    "parity.outputs": (PARITY,),
+    "parity.kind": (PARITY,),
+    "parity.count": (PARITY,),
+    "parity.dtype": (PARITY,),
+    "parity.shape": (PARITY,),
+    "parity.finite": (PARITY,),
+    "parity.tolerance": (PARITY,),
+    "parity.mismatch": (PARITY,),
+    "parity.measure": (PARITY,),
+    "receipt.empty": (),
+    "harness.bug": (),
+}

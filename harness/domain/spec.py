@@ -7,12 +7,17 @@ can contradict is checked here, in `__post_init__`, with a plain ValueError.
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
+from harness.domain.cells import CASE_DEPTH
 from harness.domain.dtypes import DType
+from harness.domain.providers import did_you_mean
+from harness.domain.questions import QUESTIONS, SHOWN_BY
 
 #: Read by pydantic when a file is validated, so that every key is declared exactly once.
 STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
@@ -468,6 +473,42 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFailure:
+    """A failure that is expected for the time being: strict, owned and expiring."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cell: str
+    """Where: model, variant, provider and case with slashes between; each part is a glob, and
+    parts left out at the end match all."""
+    code: str
+    """Finding code that is expected there."""
+    issue: str
+    """URL of the issue that tracks the failure."""
+    expires: datetime.date
+    """Last day on which the failure is excused."""
+    suite: str | None = None
+    """Suite whose items fail; by default every suite in which the code shows."""
+    reason: str = ""
+    """What is known of the failure; printed with it."""
+
+    def __post_init__(self) -> None:
+        """Check each key by itself; whether the glob matches anything depends on the model."""
+        parts = self.cell.split("/")
+        if len(parts) > CASE_DEPTH or not all(parts):
+            msg = f"'cell' must be MODEL/VARIANT/PROVIDER/CASE or its beginning, got '{self.cell}'"
+            raise ValueError(msg)
+        if self.code not in SHOWN_BY:
+            near = did_you_mean(self.code, SHOWN_BY, "docs/known_failures.md lists them")
+            msg = f"'code' must be a code that can be excused, got '{self.code}'; {near}"
+            raise ValueError(msg)
+        if not _is_web_address(self.issue):
+            msg = f"'issue' must be a URL that begins with https:// or http://, got '{self.issue}'"
+            raise ValueError(msg)
+        _check_suite(self.suite, self.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """Everything that is declared about one model."""
 
@@ -505,6 +546,8 @@ class ModelSpec:
     """Where nodes must run, by provider."""
     limits: Limits = field(default_factory=Limits)
     """Time limits."""
+    known_failure: tuple[KnownFailure, ...] = ()
+    """Failures that are expected for the time being."""
 
     def variant_names(self) -> tuple[str, ...]:
         """Return all variants, the candidate itself first."""
@@ -529,3 +572,26 @@ def _needs_reason(reason: str) -> None:
     if not reason.strip():
         msg = "what loosens a check needs a 'reason'"
         raise ValueError(msg)
+
+
+def _check_suite(suite: str | None, code: str) -> None:
+    """Check that a known failure says whose items it is about."""
+    if suite is None and not SHOWN_BY[code]:
+        msg = f"'suite' is missing: any suite can meet '{code}', so one of {_suites()} is needed"
+        raise ValueError(msg)
+    if suite is not None and suite not in QUESTIONS:
+        near = did_you_mean(suite, QUESTIONS, f"one of {_suites()}")
+        msg = f"'suite' names '{suite}', which is no suite; {near}"
+        raise ValueError(msg)
+
+
+def _suites() -> str:
+    return ", ".join(QUESTIONS)
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+    except ValueError:
+        return False
+    return address.scheme in {"http", "https"} and bool(address.hostname) and " " not in text

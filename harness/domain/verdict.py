@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.domain.findings import Finding, Severity
+from harness.domain.findings import CODES, Finding, Severity
+from harness.domain.known_failures import Declared, weigh
 from harness.domain.questions import Question
 from harness.domain.receipts import Receipt
 
@@ -28,6 +30,21 @@ class Judgement:
     findings: tuple[Finding, ...]
     receipt: Receipt
 
+    @property
+    def is_expected_failure(self) -> bool:
+        """Return whether the item was judged, and all that fails it is a known failure."""
+        codes = [finding.code for finding in self.findings]
+        return self.verdict is Verdict.SKIP and is_expected(codes)
+
+
+def is_expected(codes: Iterable[str]) -> bool:
+    """Return whether findings of these codes make an expected failure of an item that is a SKIP.
+
+    One that was not judged in part is none, whatever else is excused.
+    """
+    severities = {CODES.get(code) for code in codes}
+    return Severity.EXPECTED in severities and Severity.NOT_JUDGED not in severities
+
 
 def judge(
     question: Question,
@@ -35,36 +52,45 @@ def judge(
     findings: Iterable[Finding],
     receipt: Receipt,
     skips_allowed: bool = True,
+    known: Iterable[Declared] = (),
 ) -> Judgement:
     """Return the verdict on one item.
 
     ERROR beats FAIL beats SKIP beats PASS. Without a finding that speaks against it, an item
     still ends as ERROR if one of the question's required counters is zero: nothing compared is
-    never a pass.
+    never a pass. An item all of whose failures are excused is an expected failure: SKIP, with the
+    findings and what excuses them.
 
     Args:
         question: What was asked; brings the counters that must be above zero.
         findings: All facts found, in order.
         receipt: What was really done.
         skips_allowed: False (`--no-skips`) turns "not judged" into FAIL; what the spec declares
-            not applicable stays a SKIP.
+            not applicable, and an expected failure, stay a SKIP.
+        known: The known failures that the spec declares for this item. One that does not show
+            makes a passing item FAIL.
     """
     found = tuple(findings)
-    severities = {finding.severity for finding in found}
-    if Severity.ERROR in severities:
-        verdict = Verdict.ERROR
-    elif Severity.FAIL in severities:
-        verdict = Verdict.FAIL
-    elif Severity.NOT_JUDGED in severities:
-        verdict = Verdict.SKIP if skips_allowed else Verdict.FAIL
-    elif Severity.NOT_APPLICABLE in severities:
-        verdict = Verdict.SKIP
-    elif zeros := receipt.zeros(question.counters):
+    sound = all(finding.severity is Severity.NOTE for finding in found)
+    if sound and (zeros := receipt.zeros(question.counters)):
         found = (*found, _empty(question, zeros))
-        verdict = Verdict.ERROR
-    else:
-        verdict = Verdict.PASS
-    return Judgement(verdict=verdict, findings=found, receipt=receipt)
+    weighed = weigh(question, found, tuple(known))
+    severities = {finding.severity for finding in weighed.decisive} - {Severity.NOTE}
+    return Judgement(
+        verdict=_decided(severities, skips_allowed=skips_allowed),
+        findings=(*weighed.decisive, *weighed.excused),
+        receipt=receipt,
+    )
+
+
+def _decided(severities: AbstractSet[Severity], *, skips_allowed: bool) -> Verdict:
+    if Severity.ERROR in severities:
+        return Verdict.ERROR
+    if Severity.FAIL in severities:
+        return Verdict.FAIL
+    if Severity.NOT_JUDGED in severities:
+        return Verdict.SKIP if skips_allowed else Verdict.FAIL
+    return Verdict.SKIP if severities else Verdict.PASS
 
 
 def _empty(question: Question, zeros: tuple[str, ...]) -> Finding:

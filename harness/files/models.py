@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.domain.cells import Cell, expand, short_name
+from harness.domain.known_failures import entry_faults
 from harness.domain.providers import did_you_mean
 from harness.domain.spec import (
     FIRST_VARIANT,
@@ -175,6 +176,8 @@ def _read_spec(folder: Path) -> ModelSpec:
         recorded = spec.reference.recorded
         if not zoo.data_sets(folder / recorded):
             faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
+    cases = Model(name=folder.name, folder=folder, spec=spec).case_names()
+    faults += entry_faults(folder.name, spec, cases)
     if faults:
         raise toml.faulty(title, path, faults)
     return spec

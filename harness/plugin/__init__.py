@@ -20,6 +20,8 @@ REFUSAL = "onnx_harness_refusal"
 #: Why suites could not be given their cells.
 PROBLEM = pytest.StashKey[str]()
 NOTHING_JUDGED = "ERROR: Nothing was judged: every item was skipped, so this run proves nothing"
+#: Options that ask for the harness.
+OPTIONS = ("provider", "model", "models", "provider_option", "no_skips", "as_of", "harness_json")
 MARKERS = {
     "contract": "is the file a valid ONNX model with the interface that its spec promises?",
     "placement": "do the nodes really run on the provider that was asked for?",
@@ -66,6 +68,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "applicable. Default: off.",
     )
     group.addoption(
+        "--as-of",
+        default=None,
+        metavar="YYYY-MM-DD",
+        help="Day on which known failures are judged. Default: that of the project's last commit, "
+        "else today.",
+    )
+    group.addoption(
         "--harness-json",
         default=None,
         metavar="FILE",
@@ -78,8 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reports(config), "onnx-harness-reports")
     for name, asks in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: onnx-harness suite: {asks}")
-    asked = ("provider", "model", "models", "provider_option", "no_skips", "harness_json")
-    if any(config.getoption(name) for name in asked):
+    if any(config.getoption(name) for name in OPTIONS):
         _activate(config)
 
 
@@ -145,7 +153,7 @@ class Reports:
         """End as a usage error if the workers refused the selection."""
         if self._refusal:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        elif self._found and all(record["verdict"] == "SKIP" for record in self._found):
+        elif self._found and not self._judged_any():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -157,8 +165,14 @@ class Reports:
         width = self._config.get_terminal_writer().fullwidth
         for line in _activate(self._config).finish(self._found, width=width):
             terminalreporter.write_line(line)
-        if all(record["verdict"] == "SKIP" for record in self._found):
+        if not self._judged_any():
             terminalreporter.write_line(NOTHING_JUDGED, red=True)
+
+    def _judged_any(self) -> bool:
+        """Return whether something is known of an item; an expected failure was judged."""
+        from harness.results.record import ItemRecord  # noqa: PLC0415 - loaded by now
+
+        return any(ItemRecord.from_json(record).is_judged for record in self._found)
 
 
 def refuse(config: pytest.Config, problem: str, items: list[pytest.Item]) -> None:

@@ -18,19 +18,23 @@ import pytest
 
 import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
+from harness.domain.known_failures import AsOf
 from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import QUESTIONS, Question
+from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
 from harness.evidence import Selection
 from harness.files import places
+from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
 from harness.files.project import find_root, load_settings
 from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
+from harness.reports.known_failures import expiring_lines
 from harness.reports.lines import judgement_lines
-from harness.reports.summary import blocked_lines, summary_lines, unjudged_lines
+from harness.reports.summary import blocked_lines, expected_lines, summary_lines, unjudged_lines
 from harness.results.record import ItemRecord, RunRecord, write_record
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.probe import check_provider
@@ -56,6 +60,8 @@ class HarnessOptions:
     providers: tuple[str, ...]
     provider_options: dict[str, dict[str, str]]
     skips_allowed: bool
+    as_of: str | None
+    excuses_allowed: bool
     record: Path | None
 
 
@@ -96,12 +102,28 @@ class HarnessState:
             load_models(self.options.models), self._runtimes.providers
         )
         self.models = _chosen(self._loaded, self.options.model_globs)
+        self._as_of = self._day(root)
         self.providers = self.options.providers
         self._left_out: dict[str, str] = {}
         self._judgements: dict[tuple[str, str], Judgement] = {}
         self._progress = Progress(config)
         self._gate: Gate | None = None
         self._made = 0
+
+    def _day(self, root: Path) -> AsOf | None:
+        """Return the day on which known failures are judged; None if there are none, or none count.
+
+        pytest's --runxfail reports them as if they were not declared.
+        """
+        given = self.options.as_of
+        day = as_of(root, given) if given is not None or any(self._known_failures()) else None
+        return day if self.options.excuses_allowed else None
+
+    def _known_failures(self) -> Iterator[tuple[str, tuple[KnownFailure, ...]]]:
+        """Yield the models of this run that declare known failures, with those."""
+        for name, model in self.models.items():
+            if isinstance(model, Model) and model.spec.known_failure:
+                yield name, model.spec.known_failure
 
     # making items
 
@@ -205,6 +227,8 @@ class HarnessState:
         if judgement.verdict is Verdict.PASS:
             return
         text = "\n".join(judgement_lines(judgement, reproduce=self._command(nodeid, cell)))
+        if judgement.is_expected_failure:
+            raise pytest.xfail.Exception(text, pytrace=False)
         if judgement.verdict is Verdict.SKIP:
             pytest.skip(text.splitlines()[0])
         pytest.fail(text, pytrace=False)
@@ -233,6 +257,9 @@ class HarnessState:
         item.user_properties.extend(_properties(record))  # JUnit XML reads the teardown's report
         if judgement.verdict is Verdict.ERROR:
             report.when = "setup"  # what pytest calls an error is a failure outside the call
+        if record.is_expected_failure:
+            report.outcome = "skipped"
+            report.wasxfail = record.findings[0]["what"]  # the whole message is in longrepr
         if isinstance(report.longrepr, tuple):  # a skip: show the suite, not this file
             file, line, _ = item.reportinfo()
             report.longrepr = (str(file), (line or 0) + 1, report.longrepr[2])
@@ -244,20 +271,31 @@ class HarnessState:
         """Write the run record if one is asked for, and yield the closing table."""
         records = [ItemRecord.from_json(plain) for plain in found]
         if self.options.record is not None:
-            asked = {
-                "models": list(self.options.model_globs),
-                "providers": list(self.options.providers),
-                "no_skips": not self.options.skips_allowed,
-            }
-            record = RunRecord.of(self._loaded.values(), records, asked=asked)
+            record = RunRecord.of(self._loaded.values(), records, asked=self._asked())
             write_record(self.options.record, record)
         yield from summary_lines(records, width=width)
         yield from blocked_lines(records)
         yield from unjudged_lines(records)
+        yield from expected_lines(records)
+        if self._as_of is not None:
+            yield from expiring_lines(dict(self._known_failures()), records, self._as_of)
         self._providers()  # an xdist controller has not asked yet which ones are left out
         yield from self._left_out_lines()
         if self.options.record is not None:
             yield f"run record: {self.options.record}"
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what the run record says about the selection."""
+        asked: dict[str, Any] = {
+            "models": list(self.options.model_globs),
+            "providers": list(self.options.providers),
+            "no_skips": not self.options.skips_allowed,
+        }
+        if self._as_of is not None:
+            asked["as_of"] = [str(self._as_of.date), self._as_of.source]
+        if not self.options.excuses_allowed:
+            asked["runxfail"] = True
+        return asked
 
     def _judge_of_run(self) -> Gate:
         if self._gate is None:
@@ -265,6 +303,7 @@ class HarnessState:
                 models=self.models,
                 provider_options=self.options.provider_options,
                 skips_allowed=self.options.skips_allowed,
+                as_of=self._as_of,
             )
             self._gate = Gate(
                 selection,
@@ -285,6 +324,8 @@ class HarnessState:
             words += ["--provider", cell.provider]
         for value in self._config.getoption("provider_option"):
             words += ["--provider-option", value]
+        if self.options.as_of is not None:
+            words += ["--as-of", self.options.as_of]
         if self._config.getoption("models"):
             words += ["--models", self._config.getoption("models")]
         return shlex.join(words)
@@ -313,6 +354,8 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),
         skips_allowed=not config.getoption("no_skips"),
+        as_of=config.getoption("as_of"),
+        excuses_allowed=not config.getoption("runxfail", default=False),
         record=_record_path(config),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.domain.verdict import Verdict
-from harness.results.record import ItemRecord
+from harness.results.record import EXPECTED, ItemRecord
 
 TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
@@ -106,7 +106,7 @@ def unjudged_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
     reasons = Counter(
         (finding["what"], finding["next_step"])
         for record in records
-        if record.verdict is Verdict.SKIP
+        if not record.is_judged
         for finding in record.findings[:1]
     )
     for (what, next_step), count in reasons.items():
@@ -121,20 +121,42 @@ def blocked_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
         finding["what"]
         for record in records
         for finding in record.findings
-        if finding["code"] == "blocked"
+        if finding["code"] == "blocked" and not record.is_expected_failure
     )
     for what, count in causes.items():
         yield f"{_counted(count, 'items')}: {what}"
+
+
+def expected_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield which known failures excused items, each once with its count."""
+    remarks = Counter(
+        finding["what"]
+        for record in records
+        if record.is_expected_failure
+        for finding in record.findings
+        if finding["code"] == EXPECTED
+    )
+    for what, count in remarks.items():
+        yield f"expected to fail: {_counted(count, 'items')}: {what}"
 
 
 def _totals(records: Sequence[ItemRecord]) -> str:
     sums = Counter[str]()
     for record in records:
         sums.update({name: record.counts.get(name, 0) for name in TOTALS})
-    verdicts = Counter(record.verdict for record in records)
-    judged = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])
+    judged = ", ".join(_verdicts(records))
     done = ", ".join(_counted(sums[name], *name.split("_")) for name in TOTALS)
     return f"{_counted(len(records), 'items')}: {judged}; {done}"
+
+
+def _verdicts(records: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield the count of each verdict; expected failures are a part of SKIP."""
+    verdicts = Counter(record.verdict for record in records)
+    expected = sum(record.is_expected_failure for record in records)
+    for verdict in Verdict:
+        if count := verdicts[verdict]:
+            excused = expected if verdict is Verdict.SKIP else 0
+            yield f"{count} {verdict}" + (f" ({excused} expected to fail)" if excused else "")
 
 
 def _counted(number: int, plural: str, *rest: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.domain.verdict import Verdict
-from harness.results.record import DeclaredItem, ItemRecord, RunRecord
+from harness.results.record import EXPECTED, DeclaredItem, ItemRecord, RunRecord
 
-#: From harmless to serious: the worst verdict on an item is the one that counts.
-_ORDER = (Verdict.SKIP, Verdict.PASS, Verdict.FAIL, Verdict.ERROR)
+#: From harmless to serious; an expected failure stands between PASS and FAIL.
+_ORDER = (Verdict.SKIP, Verdict.PASS, EXPECTED, Verdict.FAIL, Verdict.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class Merged:
 
     record: RunRecord
     unjudged: tuple[DeclaredItem, ...]
-    """Declared items that no record judged with PASS or FAIL or ERROR."""
+    """Declared items that no record judged."""
 
     @property
     def failed(self) -> tuple[ItemRecord, ...]:
@@ -30,7 +30,8 @@ class Merged:
 def merge(records: Sequence[RunRecord]) -> Merged:
     """Return the union of all records; of several verdicts on one item the worst counts.
 
-    A PASS beats a SKIP, because another runner judged what this one could not.
+    A PASS or an expected failure beats a SKIP, because another runner judged what this one could
+    not.
     """
     declared: dict[str, DeclaredItem] = {}
     items: dict[str, ItemRecord] = {}
@@ -38,9 +39,9 @@ def merge(records: Sequence[RunRecord]) -> Merged:
         declared.update({item.key: item for item in record.declared})
         for item in record.items:
             known = items.get(item.key)
-            if known is None or _ORDER.index(item.verdict) > _ORDER.index(known.verdict):
+            if known is None or _seriousness(item) > _seriousness(known):
                 items[item.key] = item
-    judged = {key for key, item in items.items() if item.verdict is not Verdict.SKIP}
+    judged = {key for key, item in items.items() if item.is_judged}
     unjudged = [
         item for key, item in declared.items() if not item.not_applicable and key not in judged
     ]
@@ -54,3 +55,7 @@ def merge(records: Sequence[RunRecord]) -> Merged:
         items=tuple(items[key] for key in sorted(items)),
     )
     return Merged(record=merged, unjudged=tuple(unjudged))
+
+
+def _seriousness(item: ItemRecord) -> int:
+    return _ORDER.index(EXPECTED if item.is_expected_failure else item.verdict)

@@ -12,12 +12,15 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import harness
 from harness.domain.cells import Cell, parts, short_name
+from harness.domain.findings import Finding
 from harness.domain.questions import QUESTIONS
 from harness.domain.spec import STRICT, ModelSpec
-from harness.domain.verdict import Judgement, Verdict
+from harness.domain.verdict import Judgement, Verdict, is_expected
 from harness.errors import UsageProblem
 
 SCHEMA_VERSION = 1
+#: Code of the finding that excuses others.
+EXPECTED = "known-failure"
 
 
 class DeclaredModel(Protocol):
@@ -44,7 +47,7 @@ class ItemRecord:
     verdict: Verdict
     """PASS, FAIL, SKIP or ERROR."""
     findings: tuple[dict[str, str], ...] = ()
-    """Code, what, where, expected, got, next_step of each finding."""
+    """Code, what, where, expected, got, next_step of each finding; `cause` of what is blocked."""
     counts: dict[str, int] = field(default_factory=dict)
     """Counters of the receipt."""
     facts: dict[str, str] = field(default_factory=dict)
@@ -57,6 +60,17 @@ class ItemRecord:
         """Return what identifies the item in a matrix."""
         return item_key(self.question, self.cell)
 
+    @property
+    def is_expected_failure(self) -> bool:
+        """Return whether the item was judged, and all that fails it is a known failure."""
+        codes = [finding.get("code", "") for finding in self.findings]
+        return self.verdict is Verdict.SKIP and is_expected(codes)
+
+    @property
+    def is_judged(self) -> bool:
+        """Return whether something is known of the item: a verdict, or an expected failure."""
+        return self.verdict is not Verdict.SKIP or self.is_expected_failure
+
     @classmethod
     def of(cls, question: str, cell: str, judgement: Judgement, *, duration_s: float) -> ItemRecord:
         """Return the record of a judged item."""
@@ -64,7 +78,7 @@ class ItemRecord:
             question=question,
             cell=cell,
             verdict=judgement.verdict,
-            findings=tuple(asdict(finding) for finding in judgement.findings),
+            findings=tuple(map(_plain, judgement.findings)),
             counts=dict(judgement.receipt.counts),
             facts=dict(judgement.receipt.facts),
             duration_s=round(duration_s, 6),
@@ -144,6 +158,11 @@ class RunRecord:
             declared=tuple(item for model in models for item in declared_items(model)),
             items=tuple(items),
         )
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    plain = asdict(finding)
+    return plain if finding.cause else {key: plain[key] for key in plain if key != "cause"}
 
 
 def item_key(question: str, cell: str) -> str:

@@ -334,6 +334,44 @@ def test_check_tells_all_faults_of_all_models(command: Command, project: MiniPro
     assert [fault["what"] for fault in told] == firsts[:-1]
 
 
+KNOWN = """[[known_failure]]
+cell = "*"
+code = "parity.tolerance"
+issue = "https://example.com/7"
+expires = {}
+"""
+
+
+def test_check_tells_known_failures_that_are_over(command: Command, project: MiniProject) -> None:
+    """And those that match nothing; one that still counts is no fault."""
+    files = {"model.onnx": b"not looked at"}
+    late = project.add_model("late", file_spec(more=KNOWN.format("2020-01-01")), files)
+    project.add_model("lost", file_spec(more=KNOWN.format("2999-01-01").replace("*", "lsot")))
+    project.add_model("good", file_spec(more=KNOWN.format("2999-01-01")), files)
+    result = command("model", "check")
+    assert result.code == 2
+    lost = "'known_failure[0].cell' = 'lsot' matches no parity item of this model: "
+    lost += "lost/fp32/cpu/one"
+    firsts = [line for line in result.out.splitlines() if not line.startswith(" ")]
+    assert firsts == [
+        "Known failure 'parity.tolerance' expired on 2020-01-01: https://example.com/7",
+        f"Model spec 'lost' has 1 fault: {lost}",
+        "3 models checked: faults in 2 models",
+    ]
+    where = f"  where:    {late}/model.toml, known_failure[0].expires\n"
+    assert f"{where}  expected: a day on or after " in result.out
+
+
+def test_show_tells_known_failures(command: Command, project: MiniProject) -> None:
+    """Days are text in JSON."""
+    files = {"model.onnx": linear_model().SerializeToString()}
+    project.add_model("tiny", file_spec(more=KNOWN.format("2999-01-01")), files)
+    told = "cell *, code parity.tolerance, issue https://example.com/7, expires 2999-01-01"
+    assert f"  known failure: {told}\n" in command("model", "show", "tiny").out
+    (entry,) = command("model", "show", "tiny", "--json").json["spec"]["known_failure"]
+    assert entry["expires"] == "2999-01-01"
+
+
 def test_check_of_an_empty_folder_is_a_usage_error(command: Command, project: MiniProject) -> None:
     """Nothing checked is no success."""
     result = command("model", "check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,24 @@ def test_what_no_record_judged_fails_the_merge(command: Command, project: MiniPr
     assert result.out.splitlines()[-1] == (
         "1 record merged: 2 declared items, 1 not judged by any record, 0 items failed"
     )
+
+
+def test_an_expected_failure_completes_a_merge(command: Command, project: MiniProject) -> None:
+    """It was judged, also where it is all that was; the record says what was expected."""
+    excused = ({"code": "known-failure", "what": "Known failure 'parity.tolerance'"}, FINDING)
+    items = tuple(
+        ItemRecord(question="parity", cell=cell, verdict=Verdict.SKIP, findings=excused)
+        for cell in (CPU, CUDA)
+    )
+    empty = read_record(write(project, "one.json", {}))
+    write_record(project.root / "one.json", replace(empty, items=items))
+    result = command("report", "merge", "one.json")
+    assert result.code == 0
+    totals, last = result.out.splitlines()[-2:]
+    assert totals.startswith("2 items: 2 SKIP (2 expected to fail); ")
+    assert last == "1 record merged: 2 declared items, all judged or not applicable, none failed"
+    shown = command("report", "show", "one.json").out
+    assert f"SKIP     parity {CPU}\n  Known failure 'parity.tolerance'\n" in shown
 
 
 def test_a_failure_fails_the_merge_and_is_told(command: Command, project: MiniProject) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from harness.domain import project, spec
 from harness.domain.bounds import ARITHMETIC, FACTORS, rule_for
 from harness.domain.providers import BUILTIN
-from harness.domain.questions import QUESTIONS
+from harness.domain.questions import QUESTIONS, SHOWN_BY
 from harness.domain.tolerance import PROVIDER_FACTORS, TABLE
 from harness.files.toml import schema
 from harness.plugin import pytest_addoption
@@ -47,6 +47,7 @@ SPEC_TABLES: dict[str, type] = {
     "[placement.PROVIDER]": spec.PlacementSpec,
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
     "[limits]": spec.Limits,
+    "[[known_failure]]": spec.KnownFailure,
 }
 PROJECT_TABLES: dict[str, type] = {
     "[tool.onnx-harness]": project.ProjectSettings,
@@ -96,6 +97,8 @@ def _value(described: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if "$ref" in described:
         name = described["$ref"].rpartition("/")[2]
         return {"DType": "element type", "Verdict": "verdict"}.get(name, "table")
+    if described.get("format") == "date":
+        return "date"
     if "const" in described:
         return f"`{described['const']}`"
     if "enum" in described:
@@ -167,6 +170,18 @@ def questions() -> Iterator[str]:
         yield f"| {question.name} | {question.asks} | {about[question.depth]} | {counters} |"
 
 
+def known_failures() -> Iterator[str]:
+    """Yield the table of codes that can be excused, by the suites that are sure to show them."""
+    yield "| code | an item of these suites that passes disproves the entry |"
+    yield "|---|---|"
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for code, questions_ in SHOWN_BY.items():
+        names = tuple(question.name for question in questions_)
+        groups.setdefault(names, []).append(f"`{code}`")
+    for names, codes in groups.items():
+        yield f"| {', '.join(codes)} | {', '.join(names) or 'the one that `suite` names'} |"
+
+
 def options() -> Iterator[str]:
     """Yield the table of pytest options."""
     yield "| option | meaning |"
@@ -206,6 +221,7 @@ PASSAGES: dict[str, Callable[[], Iterator[str]]] = {
     "bounds": bounds,
     "tolerances": tolerances,
     "suites": questions,
+    "known-failures": known_failures,
     "options": options,
 }
 

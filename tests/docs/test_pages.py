@@ -28,6 +28,7 @@ WORDS = {
     Severity.NOT_JUDGED: "not judged",
     Severity.NOT_APPLICABLE: "not applicable",
     Severity.NOTE: "NOTE",
+    Severity.EXPECTED: "expected failure",
 }
 
 

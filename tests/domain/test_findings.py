@@ -24,7 +24,7 @@ def test_codes_are_stable_names(code: str) -> None:
 
 
 def test_severities_that_let_an_item_pass_are_rare() -> None:
-    """Only a missing package is not judged, only a declaration is not applicable."""
+    """Only a missing package is not judged; the others are declarations of the spec."""
     by_severity = {
         severity: {code for code, own in CODES.items() if own is severity} for severity in Severity
     }
@@ -35,6 +35,7 @@ def test_severities_that_let_an_item_pass_are_rare() -> None:
         "parity.near-tie",
         "parity.unstable",
     }
+    assert by_severity[Severity.EXPECTED] == {"known-failure"}
 
 
 def test_an_error_becomes_a_finding() -> None:
@@ -45,6 +46,16 @@ def test_an_error_becomes_a_finding() -> None:
     told = Finding(code="run.failed", what="what", where="w", expected="e", got="g", next_step="n")
     assert from_error(error) == told
     assert from_error(error, code="blocked").code == "blocked"
+
+
+def test_what_is_blocked_keeps_its_cause() -> None:
+    """Known failures go by it, also when what is blocked blocks the next item."""
+    first = errors.RunFailed("refused", code="session.refused")
+    blocked = errors.blocked_by(first)
+    told = Finding(code="blocked", what="Blocked by an earlier failure: refused",
+                   cause="session.refused")  # fmt: skip
+    assert from_error(blocked) == from_error(errors.blocked_by(blocked)) == told
+    assert (told.root_code, from_error(first).root_code) == ("session.refused", "session.refused")
 
 
 def test_an_error_without_a_code_is_our_bug() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.domain.spec import (
     DimSpec,
     Export,
     InputSpec,
+    KnownFailure,
     Limits,
     ModelSpec,
     PlacementSpec,
@@ -28,6 +30,12 @@ SHA = "0" * 64
 ONE_KIND = "needs exactly one of 'torch', 'torchscript', 'sklearn', 'onnx', 'recorded'"
 EXPORT = Export(opset=20)
 FLOAT = DType.FLOAT32
+KNOWN: dict[str, Any] = {
+    "cell": "*/int8-static/openvino/*",
+    "code": "parity.tolerance",
+    "issue": "https://example.com/issues/7",
+    "expires": datetime.date(2027, 3, 1),
+}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,60 @@ FLOAT = DType.FLOAT32
             {"reference_s": 0.0},
             "'reference_s' must be above 0 and at most 1e+06 seconds, got 0",
         ),
+        (
+            KnownFailure,
+            {**KNOWN, "cell": "a/b/c/d/e"},
+            "'cell' must be MODEL/VARIANT/PROVIDER/CASE or its beginning, got 'a/b/c/d/e'",
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "cell": "a//c"},
+            "'cell' must be MODEL/VARIANT/PROVIDER/CASE or its beginning, got 'a//c'",
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "cell": ""},
+            "'cell' must be MODEL/VARIANT/PROVIDER/CASE or its beginning, got ''",
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "code": "parity.tolerence"},
+            (
+                "'code' must be a code that can be excused, got 'parity.tolerence'; "
+                "did you mean 'parity.tolerance'?"
+            ),
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "code": "everything"},
+            (
+                "'code' must be a code that can be excused, got 'everything'; "
+                "docs/known_failures.md lists them"
+            ),
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "issue": "#7"},
+            "'issue' must be a URL that begins with https:// or http://, got '#7'",
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "issue": "https://[x"},
+            "'issue' must be a URL that begins with https:// or http://, got 'https://[x'",
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "code": "harness.bug"},
+            (
+                "'suite' is missing: any suite can meet 'harness.bug', "
+                "so one of contract, placement, parity is needed"
+            ),
+        ),
+        (
+            KnownFailure,
+            {**KNOWN, "suite": "paritty"},
+            "'suite' names 'paritty', which is no suite; did you mean 'parity'?",
+        ),
     ],
 )
 def test_contradictions(make: Callable[..., Any], keys: dict[str, Any], message: str) -> None:
@@ -163,6 +225,8 @@ def test_contradictions(make: Callable[..., Any], keys: dict[str, Any], message:
         (InputSpec, {"dtype": DType.UINT8, "range": (0, 256)}),
         (InputSpec, {"dtype": DType.STRING, "values": ("a",)}),
         (InputSpec, {"dtype": FLOAT, "shape": (0, "n")}),
+        (KnownFailure, {**KNOWN, "cell": "*"}),
+        (KnownFailure, {**KNOWN, "code": "harness.bug", "suite": "contract"}),
     ],
 )
 def test_limits_themselves_are_fine(make: Callable[..., Any], keys: dict[str, Any]) -> None:

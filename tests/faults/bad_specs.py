@@ -39,6 +39,12 @@ def case(keys: str, most: int = 8) -> Maker:
     return spec(file_spec(inputs=tables, case=f'[[case]]\nname = "one"\n{keys}'))
 
 
+def known(cell: str, code: str) -> str:
+    """Return the table of a known failure."""
+    where = f'cell = "{cell}"\ncode = "{code}"\n'
+    return f'[[known_failure]]\n{where}issue = "https://example.com/7"\nexpires = 2999-01-01\n'
+
+
 def source(keys: str) -> Maker:
     """Return the maker of a model whose candidate is given by these keys."""
     text = file_spec(reference='torch = "reference.py:build"')
@@ -91,6 +97,9 @@ MAKERS: dict[str, Maker] = {
     "provider-unknown": spec(file_spec(providers="cpu = {}\ncpuu = {}")),
     "provider-tolerance": more(f"[outputs.y.tolerance]\ncpuu = {REASONED}"),
     "tolerance-reason": more(f"[outputs.y.tolerance]\ncpu = {REASONED.replace('none', '')}"),
+    "known-code": more(known("*", "parity.tolerence")),
+    "known-dead": more(known("*/fp23", "parity.tolerance")),
+    "known-passed": more(known("*", "parity.tolerance")),
     "custom-ops-missing": more('[session]\ncustom_ops = ["./lib.so"]'),
     "custom-ops-broken": more('[session]\ncustom_ops = ["./model.toml"]'),
     "package-missing": spec('requires = ["no-such-distribution"]\n' + file_spec()),

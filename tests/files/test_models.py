@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def broken(folder: Path) -> SpecError:
     assert isinstance(model, BrokenModel)
     assert isinstance(model.problem, SpecError)
     return model.problem
+
+
+def known_failure(
+    cell: str = "*", code: str = "parity.tolerance", expires: str = "2027-03-01"
+) -> str:
+    """Return the text of one entry."""
+    issue = 'issue = "https://example.com/7"'
+    return f'[[known_failure]]\ncell = "{cell}"\ncode = "{code}"\n{issue}\nexpires = {expires}\n'
 
 
 @pytest.mark.parametrize(
@@ -69,6 +78,39 @@ def broken(folder: Path) -> SpecError:
         (
             file_spec(providers='cpu = { variants = ["fp16"] }'),
             "'providers.cpu.variants' names 'fp16', which 'variants' lacks",
+        ),
+        (
+            file_spec(more=known_failure(cell="*/fp23")),
+            ("'known_failure[0].cell' = '*/fp23' matches no parity item of this model: "
+            "m/fp32/cpu/one"),
+        ),
+        (
+            file_spec(more=2 * known_failure()),
+            "'known_failure[1]' is the same as 'known_failure[0]'",
+        ),
+        (
+            file_spec(more=known_failure(code="parity.tolerence")),
+            ("'known_failure[0]' 'code' must be a code that can be excused, got "
+            "'parity.tolerence'; did you mean 'parity.tolerance'?"),
+        ),
+        (
+            file_spec(more=known_failure(expires="true")),
+            "'known_failure[0].expires' must be a valid date, got true",
+        ),
+        (
+            file_spec(more=known_failure(expires='"soon"')),
+            ("'known_failure[0].expires' must be a valid date in the format YYYY-MM-DD, "
+            'input is too short, got "soon"'),
+        ),
+        (
+            file_spec(more=known_failure(expires="2027-03-01T12:00:00")),
+            ("'known_failure[0].expires' must be a valid date in the format YYYY-MM-DD, unexpected "
+            'extra characters at the end of the input, got "2027-03-01 12:00:00"'),
+        ),
+        (
+            file_spec(more=known_failure() + 'owner = "me"'),
+            ("unknown key 'known_failure[0].owner'; expected one of cell, code, expires, issue, "
+            "reason, suite"),
         ),
         (file_spec(providers=""), "'providers' is empty: no cell could run"),
         (file_spec(case=""), "'case' is missing: a model without a case has no parity cell"),
@@ -117,6 +159,17 @@ def test_model_zoo_folder_without_a_spec(project: MiniProject) -> None:
     assert model.case_names() == tuple(f"test_data_set_{number}" for number in range(11))
     assert model.cells()[0] == Cell("m", "fp32", "cpu", "test_data_set_0")
     assert model.recorded == model.folder / "."
+
+
+def test_known_failures_are_read(project: MiniProject) -> None:
+    """A day of TOML arrives as a day; entries match the data sets of a recorded reference too."""
+    project.add_zoo_model("m", identity_model(), [((ONE,), (ONE,))] * 2)
+    head = 'schema_version = 1\ncandidate.file = "model.onnx"\nreference.recorded = "."\n'
+    project.write("models/m/model.toml", head + known_failure("*/*/*/test_data_set_1"))
+    model = load_model(project.models / "m")
+    assert isinstance(model, Model)
+    (entry,) = model.spec.known_failure
+    assert (entry.expires, entry.suite) == (datetime.date(2027, 3, 1), None)
 
 
 def test_declared_cases_replace_recorded_ones(project: MiniProject) -> None:

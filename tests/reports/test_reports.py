@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
 from harness.domain.findings import Finding
+from harness.domain.known_failures import AsOf
 from harness.domain.receipts import Receipt
+from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
+from harness.reports.known_failures import expiring_lines
 from harness.reports.lines import judgement_lines
-from harness.reports.summary import summary_lines
+from harness.reports.summary import blocked_lines, expected_lines, summary_lines, unjudged_lines
 from harness.results.record import ItemRecord
 
 
@@ -61,10 +69,76 @@ def test_the_closing_table_adds_up() -> None:
     title, *rows, totals = summary_lines(records, width=80)
     assert title == " onnx-harness ".center(80, "=")
     assert [row.split() for row in rows[1:]] == [
-        ["a", "error", "-", "-", "-", "-", "-", "-", "-"],
-        ["b", "fail", "cpu", "2", "1", "-", "-", "7", "2/2"],
+        ["a", "error", "-", "-", "-", "-", "-", "-", "-", "-"],
+        ["b", "fail", "cpu", "2", "1", "-", "-", "7", "table", "2/2"],
     ]
     assert totals == (
         "6 items: 3 PASS, 2 FAIL, 1 ERROR; 6 nodes checked, 2 nodes placed, "
         "0 outputs compared, 10 elements compared"
     )
+
+
+ENTRY = KnownFailure(
+    cell="b/*/cpu", code="session.refused", issue="https://example.com/7", expires=date(2027, 3, 1)
+)
+REMARK = {"code": "known-failure", "what": "Known failure 'session.refused'", "next_step": ""}
+REFUSED = {"code": "session.refused", "what": "Refused", "next_step": ""}
+BLOCKED = {"code": "blocked", "what": "Blocked", "next_step": "", "cause": "session.refused"}
+EXPECTED = [
+    ItemRecord(question=question, cell=cell, verdict=Verdict.SKIP, findings=(REMARK, shown))
+    for question, cell, shown in (
+        ("placement", "b/fp32/cpu", REFUSED),
+        ("parity", "b/fp32/cpu/one", BLOCKED),
+    )
+]
+
+
+def test_expected_failures_are_counted_by_themselves() -> None:
+    """They are not among what was not judged, nor among what was blocked."""
+    lacking = ItemRecord(
+        question="parity",
+        cell="a/fp32/cpu/one",
+        verdict=Verdict.SKIP,
+        findings=({"code": "package.missing", "what": "No package", "next_step": "install it"},),
+    )
+    blocked = ItemRecord(
+        question="parity", cell="c/fp32/cpu/one", verdict=Verdict.ERROR, findings=(BLOCKED,)
+    )
+    records = [*EXPECTED, lacking, blocked]
+    *_, totals = summary_lines(records, width=80)
+    assert totals.startswith("4 items: 3 SKIP (2 expected to fail), 1 ERROR; ")
+    assert list(unjudged_lines(records)) == ["not judged: 1 item: No package; install it"]
+    assert list(blocked_lines(records)) == ["1 item: Blocked"]
+    assert list(expected_lines(records)) == [
+        "expected to fail: 2 items: Known failure 'session.refused'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("day", "ends"),
+    [
+        (date(2027, 2, 14), ""),
+        (date(2027, 2, 15), "in 14 days"),
+        (date(2027, 2, 28), "tomorrow"),
+        (date(2027, 3, 1), "today"),
+        (date(2027, 3, 2), ""),
+    ],
+)
+def test_the_end_of_an_entry_is_announced(day: date, ends: str) -> None:
+    """Once, whether an item shows the failure or is blocked by it."""
+    as_of = AsOf(date=day, source="given by --as-of")
+    warning = (
+        f"warning: known_failure[0] of 'b' ('session.refused', 'b/*/cpu') ends {ends}, on "
+        "2027-03-01: https://example.com/7"
+    )
+    for records in (EXPECTED, EXPECTED[:1], EXPECTED[1:]):
+        lines = list(expiring_lines({"b": [ENTRY]}, records, as_of))
+        assert lines == ([warning] if ends else [])
+
+
+def test_an_entry_that_excused_nothing_is_not_announced() -> None:
+    """Other cells, other codes, and no item at all."""
+    as_of = AsOf(date=date(2027, 3, 1), source="given by --as-of")
+    for other in (replace(ENTRY, cell="b/fp16"), replace(ENTRY, code="run.failed")):
+        assert list(expiring_lines({"b": [other]}, EXPECTED, as_of)) == []
+    assert list(expiring_lines({"b": [ENTRY]}, [], as_of)) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.domain.verdict import Verdict
 from harness.results.merge import Merged, merge
 from harness.results.record import DeclaredItem, ItemRecord, RunRecord
@@ -12,6 +14,15 @@ DECLARED = (
     DeclaredItem(question="parity", cell=CUDA),
     DeclaredItem(question="parity", cell="tiny/fp32/qnn/one", not_applicable=True),
 )
+
+
+EXPECTED = ({"code": "known-failure", "what": "Known failure"},)
+
+
+def expected(cell: str) -> RunRecord:
+    """Return a record in which this cell is an expected failure."""
+    item = ItemRecord(question="parity", cell=cell, verdict=Verdict.SKIP, findings=EXPECTED)
+    return replace(record(), items=(item,))
 
 
 def record(*verdicts: tuple[str, Verdict], created: str = "2026-01-01T00:00:00+00:00") -> RunRecord:
@@ -51,3 +62,23 @@ def test_the_worst_verdict_counts_in_any_order() -> None:
     good, bad = record((CPU, Verdict.PASS)), record((CPU, Verdict.FAIL))
     for order in ([good, bad], [bad, good]):
         assert [item.verdict for item in merge(order).failed] == [Verdict.FAIL]
+
+
+def test_an_expected_failure_was_judged() -> None:
+    """Nobody needs to judge it again."""
+    merged = merge([record((CPU, Verdict.PASS)), expected(CUDA)])
+    assert (unjudged(merged), merged.failed) == ([], ())
+
+
+def test_an_expected_failure_beats_a_skip_and_a_pass() -> None:
+    """It stands between PASS and FAIL, in any order of the records."""
+    for other, wins in (
+        (Verdict.SKIP, Verdict.SKIP),
+        (Verdict.PASS, Verdict.SKIP),
+        (Verdict.FAIL, Verdict.FAIL),
+        (Verdict.ERROR, Verdict.ERROR),
+    ):
+        for order in ([expected(CPU), record((CPU, other))], [record((CPU, other)), expected(CPU)]):
+            (item,) = merge(order).record.items
+            assert item.verdict is wins
+            assert item.is_expected_failure is (wins is Verdict.SKIP)

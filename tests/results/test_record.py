@@ -41,6 +41,38 @@ def test_a_record_survives_the_file(tmp_path: Path) -> None:
     assert read_record(tmp_path / "run.json") == record
 
 
+def test_the_cause_of_what_is_blocked_is_kept() -> None:
+    """Other findings have no such key."""
+    blocked = Finding(code="blocked", what="Blocked", cause="session.refused")
+    judgement = Judgement(verdict=Verdict.ERROR, findings=(blocked, FINDING), receipt=Receipt())
+    one, other = ItemRecord.of("parity", "m", judgement, duration_s=0).findings
+    assert (one["cause"], "cause" in other) == ("session.refused", False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "codes", "expected", "judged"),
+    [
+        (Verdict.PASS, (), False, True),
+        (Verdict.FAIL, ("known-failure",), False, True),
+        (Verdict.SKIP, ("known-failure", "parity.shape"), True, True),
+        (Verdict.SKIP, ("known-failure", "code.of-a-later-version"), True, True),
+        (Verdict.SKIP, ("known-failure", "package.missing"), False, False),
+        (Verdict.SKIP, ("package.missing",), False, False),
+        (Verdict.SKIP, (), False, False),
+    ],
+)
+def test_what_was_judged(
+    verdict: Verdict,
+    codes: tuple[str, ...],
+    expected: bool,  # noqa: FBT001 - drawn
+    judged: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Everything but a skip, and a skip all of whose failures are excused."""
+    findings = tuple({"code": code, "what": "w"} for code in codes)
+    item = ItemRecord(question="parity", cell="m", verdict=verdict, findings=findings)
+    assert (item.is_expected_failure, item.is_judged) == (expected, judged)
+
+
 def test_an_item_survives_its_way_from_an_xdist_worker() -> None:
     """The plain form holds nothing that another process could not read."""
     item = ItemRecord.of("parity", "tiny/fp32/cpu/one", JUDGEMENT, duration_s=0.25)
