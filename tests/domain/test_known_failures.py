@@ -119,6 +119,7 @@ def test_a_runtime_is_part_of_the_name() -> None:
         ("m/fp32/*/*", ["contract", "placement", "parity"]),
         ("m/fp32/cpu", ["placement", "parity"]),
         ("m/fp32/?pu", ["placement", "parity"]),
+        ("m/fp32/?", []),
         ("m/fp32/*/one", ["parity"]),
     ],
 )

@@ -16,6 +16,13 @@ from harness.files.commits import as_of
 
 WHEN = "2027-02-20T23:30:00+0500"
 DAY = datetime.date(2027, 2, 20)
+#: Signs anything, and finds every signature good.
+GPG = """#!/bin/sh
+case "$*" in *--verify*) echo "gpg: Good signature" >&2; echo "[GNUPG:] GOODSIG 0 N"; exit;; esac
+cat > /dev/null
+printf -- '-----BEGIN PGP SIGNATURE-----\\n\\nx\\n-----END PGP SIGNATURE-----\\n'
+printf '\\n[GNUPG:] SIG_CREATED \\n' >&2
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +107,16 @@ def test_inside_a_hook_of_another_repository(
 
 
 def test_signatures_are_not_looked_at(repository: Path) -> None:
-    """A user who has them shown gets the same day."""
+    """A user who has them shown before each commit gets the same day."""
+    program = repository / "gpg"
+    program.write_text(GPG, encoding="utf-8")
+    program.chmod(0o755)
+    git(repository, "config", "gpg.program", str(program))
     git(repository, "config", "log.showSignature", "true")
-    assert as_of(repository, None).date == DAY
+    when = {"GIT_COMMITTER_DATE": "2027-03-05T00:00:00+0000"}
+    git(repository, "commit", "--quiet", "--allow-empty", "-Skey", "--message", "m", **when)
+    assert git(repository, "log", "-1", "--format=%cs").startswith("gpg: Good signature")
+    assert as_of(repository, None).date == datetime.date(2027, 3, 5)
 
 
 def test_without_a_repository(tmp_path: Path) -> None:
