@@ -533,13 +533,17 @@ def broken_reference(project: MiniProject, body: str) -> None:
             "Path(__file__).with_name('other.txt').read_text(); return torch.nn.Identity()",
             "Reference of 'tiny' read files that its spec does not declare",
         ),
+        (
+            "net = torch.nn.Identity(); net.forward = torch.rand_like; return net",
+            "Reference of 'tiny' gives other outputs for the same inputs",
+        ),
     ],
-    ids=["raises", "undeclared"],
+    ids=["raises", "undeclared", "wavers"],
 )
 def test_a_reference_that_cannot_be_trusted(
     command: Command, project: MiniProject, body: str, first: str
 ) -> None:
-    """It raises, or reads what it did not declare."""
+    """It raises, reads what it did not declare, or gives now this and now that."""
     broken_reference(project, body)
     assert refused(command, project) == (1, f"error: {first}")
 
