@@ -19,6 +19,7 @@ class Severity(StrEnum):
     ERROR = "error"
     NOT_JUDGED = "not judged"
     NOT_APPLICABLE = "not applicable"
+    NOTE = "note"
 
 
 #: Every code, with what it does to the verdict.
@@ -74,6 +75,7 @@ CODES: dict[str, Severity] = {
     "parity.finite": Severity.FAIL,
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
+    "parity.origin": Severity.NOTE,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.domain import encoding
 from harness.references import frameworks
+from harness.references.tracing import Trace
 
 Reply = tuple[dict[str, Any], list[Any]]
 #: Of the names under which references are imported.
@@ -80,6 +81,7 @@ class Reference:
         self._opened = OpenedFiles()
         self._built: Any = None
         self._run: frameworks.Runner | None = None
+        self._trace: Trace | None = None
 
     def build(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Build the reference; the reply names files that its declaration leaves out."""
@@ -106,6 +108,23 @@ class Reference:
         with self._opened, _telling_where():
             frameworks.export(request["kind"], self._built, feeds, request)
         return {"undeclared": self._opened.outside(request["declared"])}, []
+
+    def trace(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Return intermediate values of a torch reference by the names of its operators.
+
+        Without `names` only their names, element types and shapes are told.
+        """
+        feeds = encoding.decode_all(list(request["feeds"].items()), buffers)
+        with self._opened, _telling_where():
+            if self._trace is None:
+                example = encoding.decode_all(list(request["example"].items()), buffers)
+                self._trace = Trace(self._built, example, request)
+            known, found = self._trace.values(feeds, request["names"])
+        out: list[Any] = []
+        described = [[name, encoding.encode(value, out)] for name, value in found.items()]
+        undeclared = self._opened.outside(request["declared"])
+        reply = {"outputs": described, "known": known, "method": self._trace.method}
+        return {**reply, "undeclared": undeclared}, out
 
     def _load(self, request: dict[str, Any]) -> Any:
         """Return what the entry names: a function's result, or the path as it is."""
@@ -160,4 +179,5 @@ HANDLERS = {
     "build": _reference.build,
     "run": _reference.run,
     "export": _reference.export,
+    "trace": _reference.trace,
 }

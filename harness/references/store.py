@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.domain.encoding import decode_all, encode_all
+from harness.domain.encoding import decode_all, encode, encode_all
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts
 from harness.domain.session import Port
@@ -130,6 +130,25 @@ class LiveReference:
         request = {"feeds": described, "kind": model.spec.reference.kind, **fields}
         request["folder"] = str(model.folder)
         self._request("export", request, buffers, "exporting the reference")
+
+    def trace(
+        self, feeds: Values, example: Values, fields: dict[str, Any]
+    ) -> tuple[Values, dict[str, Any]]:
+        """Return intermediate values by name, and the reply with what else there is.
+
+        Args:
+            feeds: Inputs of the run.
+            example: Inputs that the module is exported with.
+            fields: `names`, and how it is exported; see `harness.references.tracing`.
+        """
+        buffers: list[Any] = []
+        described = [
+            {name: encode(value, buffers) for name, value in each.items()}
+            for each in (feeds, example)
+        ]
+        request = {"feeds": described[0], "example": described[1], **fields}
+        reply, data = self._request("trace", request, buffers, "tracing the reference")
+        return decode_all(reply["outputs"], data), reply
 
     def close(self) -> None:
         """End the worker."""

@@ -1,0 +1,258 @@
+"""Edited graphs, and the sessions that run them, inside one budget of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.domain import dtypes
+from harness.domain.session import SessionConfig
+from harness.domain.values import Value, Values
+from harness.errors import HarnessError
+from harness.evidence import Tools
+from harness.files.taps import SIZE
+from harness.localise.graph import Block, Outline, suffix
+from harness.runtimes.registry import Resolved
+from harness.runtimes.sessions import Session, open_session
+
+#: Kinds of values that taps and cuts can carry.
+_TENSOR, _TEXT = "tensor(", "tensor(string)"
+
+
+class OutOfTime(Exception):
+    """The budget of the search is spent."""
+
+
+class Deadline:
+    """Counts down from a budget, seconds."""
+
+    def __init__(self, budget_s: float) -> None:
+        self.budget_s = budget_s
+        self._end = time.monotonic() + budget_s
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether nothing is left."""
+        return time.monotonic() >= self._end
+
+    def limit(self, wanted_s: float) -> float:
+        """Return a limit that ends with the budget at the latest.
+
+        Raises:
+            OutOfTime: If nothing is left.
+        """
+        if self.is_over:
+            raise OutOfTime
+        return min(wanted_s, self._end - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How a graph is run: where, and with which session."""
+
+    resolved: Resolved
+    config: SessionConfig
+
+    def at(self, level: str, disabled: Sequence[str] = ()) -> Setup:
+        """Return the same with another optimisation level, without some optimisers."""
+        key = "optimization.disable_specified_optimizers"
+        names = [*filter(None, self.config.config.get(key, "").split(";")), *disabled]
+        entries = {**self.config.config, **({key: ";".join(names)} if names else {})}
+        return replace(self, config=replace(self.config, optimization=level, config=entries))
+
+
+class Workbench:
+    """Edits one model's graph and runs what came of it.
+
+    Args:
+        tools: Launcher, inspector and the like.
+        path: The model.
+        limits_s: Seconds for loading a file, and for one run.
+        deadline: When the search ends.
+        folder: Temporary folder for edited files.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        path: Path,
+        *,
+        limits_s: tuple[float, float],
+        deadline: Deadline,
+        folder: Path,
+    ) -> None:
+        self.path = path
+        self.deadline = deadline
+        self._tools = tools
+        self._load_s, self._run_s = limits_s
+        self._folder = folder
+        self._made = 0
+
+    def outline(self) -> Outline:
+        """Return the model's graph."""
+        return Outline.of(self._edit("outline", self.path))
+
+    def tapped(self, names: Collection[str], *, sizes: bool = False) -> Path:
+        """Return the model with these values, or their sizes, as further outputs."""
+        target = self.fresh("tapped")
+        fields = {"target": str(target), "names": list(names), "sizes": sizes}
+        self._edit("tap", self.path, fields)
+        return target
+
+    def cut(self, found: Sequence[Block], feeds: Values, *, target: Path | None = None) -> Path:
+        """Return a model of blocks side by side; into `target` goes one block that stands alone."""
+        target, alone = target or self.fresh("cut"), target is not None
+        parts = [
+            block.as_json("" if alone else suffix(number)) for number, block in enumerate(found)
+        ]
+        types = {name: _number(value) for name, value in feeds.items()}
+        fields = {"target": str(target), "blocks": parts, "types": types, "embed": alone}
+        self._edit("cut", self.path, fields)
+        return target
+
+    def structure(self, path: Path) -> tuple[str, list[tuple[str, list[str], list[str]]]]:
+        """Return an optimised graph's hash, and operator, inputs and outputs of its nodes."""
+        told = self._edit("structure", path)
+        return told["hash"], [tuple(node) for node in told["nodes"]]
+
+    def open(self, setup: Setup, path: Path, *, optimized_file: Path | None = None) -> Session:
+        """Open a session on a file; the caller closes it."""
+        return open_session(
+            self._tools.launcher,
+            setup.resolved.runtime,
+            setup.config,
+            path,
+            fork=setup.resolved.provider.forks,
+            limit_s=self._limit(self._load_s),
+            optimized_file=optimized_file,
+        )
+
+    def run(self, setup: Setup, path: Path, feeds: Values) -> Values:
+        """Return the outputs of one run in a session of its own."""
+        with self.open(setup, path) as session:
+            wanted = {port.name for port in session.facts.inputs}
+            given = {name: value for name, value in feeds.items() if name in wanted}
+            return self._timed(session, given)
+
+    def run_session(self, session: Session, feeds: Values) -> Values:
+        """Return the outputs of one run in an open session."""
+        return self._timed(session, feeds)
+
+    def evaluate(self, path: Path, feeds: Values) -> Values:
+        """Return the outputs of one run of the ONNX reference evaluator."""
+        limit_s = self._limit(self._run_s)
+        return self._tools.inspector.evaluate(path, feeds, limit_s=limit_s)
+
+    def fresh(self, stem: str) -> Path:
+        """Return the path of a new file; edited models are deleted with the folder."""
+        self._made += 1
+        return self._folder / f"{stem}-{self._made}.onnx"
+
+    def _timed(self, session: Session, feeds: Values) -> Values:
+        try:
+            return session.run(feeds, limit_s=self._limit(self._run_s)).outputs
+        except HarnessError:
+            if self.deadline.is_over:
+                raise OutOfTime from None
+            raise
+
+    def _edit(self, op: str, path: Path, fields: dict[str, Any] | None = None) -> dict[str, Any]:
+        limit_s = self._limit(self._load_s)
+        return self._tools.inspector.edit(op, path, fields or {}, limit_s=limit_s)
+
+    def _limit(self, wanted_s: float) -> float:
+        return self.deadline.limit(wanted_s)
+
+
+class Trusted:
+    """Trusted arithmetic: ONNX Runtime on the CPU with every optimisation off.
+
+    Where that cannot run a graph, the ONNX reference evaluator does from then on.
+    """
+
+    def __init__(self, bench: Workbench, setup: Setup) -> None:
+        self._bench = bench
+        self.setup = setup
+        self.evaluates = False
+
+    @property
+    def name(self) -> str:
+        """Return what messages call it."""
+        if self.evaluates:
+            return "the ONNX reference evaluator"
+        return "ONNX Runtime on the CPU with every optimisation off"
+
+    def run(self, path: Path, feeds: Values) -> Values:
+        """Return the outputs of a graph by name."""
+        if not self.evaluates:
+            try:
+                return self._bench.run(self.setup, path, feeds)
+            except HarnessError:
+                self.evaluates = True
+        return self._bench.evaluate(path, feeds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The values of a graph that can be tapped, and those that cannot."""
+
+    sizes: dict[str, int]
+    """Bytes of each tensor in this run."""
+    outside: dict[str, str]
+    """Other values with their types: sequences, optionals, maps, text."""
+
+
+def measure(bench: Workbench, trusted: Trusted, names: Sequence[str], feeds: Values) -> Measured:
+    """Return the size of every value, found in one run that keeps none of them.
+
+    ONNX Runtime tells the types of all values when a session is opened; the run then gives only
+    the number of elements of each.
+    """
+    if not names:
+        return Measured(sizes={}, outside={})
+    types = _types(bench, trusted, names)
+    tensors = [name for name in names if _is_number(types.get(name, ""))]
+    outside = {name: kind for name, kind in types.items() if name not in tensors}
+    if not tensors:
+        return Measured(sizes={}, outside=outside)
+    counts = trusted.run(bench.tapped(tensors, sizes=True), feeds)
+    return Measured(
+        sizes={
+            name: _count(counts[name + SIZE]) * _bits(types[name]) // 8
+            for name in tensors
+            if name + SIZE in counts
+        },
+        outside=outside,
+    )
+
+
+def _types(bench: Workbench, trusted: Trusted, names: Sequence[str]) -> dict[str, str]:
+    wanted = frozenset(names)
+    if not trusted.evaluates:
+        with bench.open(trusted.setup, bench.tapped(names)) as session:
+            return {p.name: p.type for p in session.facts.outputs if p.name in wanted}
+    return dict.fromkeys(names, "tensor(float)")  # the evaluator tells no types beforehand
+
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith(_TENSOR) and kind != _TEXT
+
+
+def _bits(kind: str) -> int:
+    return dtypes.from_type_name(kind.removeprefix(_TENSOR).removesuffix(")")).bits
+
+
+def _count(value: Value) -> int:
+    return int(np.asarray(value))
+
+
+def _number(value: Value) -> int:
+    if not isinstance(value, np.ndarray):
+        msg = f"a value of kind {type(value).__name__} cannot be fed to a block"
+        raise TypeError(msg)
+    return dtypes.of_array(value).onnx_number
