@@ -77,7 +77,7 @@ def cut(
     target: Path,
     *,
     blocks: Sequence[Json],
-    types: Mapping[str, int],
+    types: Mapping[str, tuple[int, Sequence[int | str | None] | None]],
     embed: bool = False,
 ) -> Json:
     """Write a model of these blocks side by side, each reading its inputs from outside.
@@ -89,7 +89,8 @@ def cut(
         target: File to write.
         blocks: `nodes` (positions), `inputs` and `outputs` of each, and the `suffix` that its
             own values get.
-        types: Element types of the inputs, as ONNX numbers them.
+        types: Element type of each input, as ONNX numbers them, and its shape as far as the
+            model knows it: some optimisers ask for it.
         embed: Whether weights in other files are taken into the file, which then stands alone.
     """
     model = onnx.ModelProto.FromString(path.read_bytes())
@@ -106,7 +107,7 @@ def cut(
         [each for each in graph.sparse_initializer if each.values.name in read],
     )
     fed = dict.fromkeys(name for block in blocks for name in block["inputs"])
-    _replace(graph.input, [helper.make_tensor_value_info(name, types[name], None) for name in fed])
+    _replace(graph.input, [helper.make_tensor_value_info(name, *types[name]) for name in fed])
     given = [name + block["suffix"] for block in blocks for name in block["outputs"]]
     _replace(graph.output, [onnx.ValueInfoProto(name=name) for name in given])
     graph.ClearField("value_info")
@@ -183,11 +184,12 @@ def _module(scopes: str) -> str:
 
 
 def _line(trace: str) -> str:
-    """Return the innermost frame of a stack trace with its source, in one line."""
+    """Return the innermost frame outside PyTorch itself, with its source, in one line."""
     frames = list(_FRAME.finditer(trace))
     if not frames:
         return ""
-    last = frames[-1]
+    own = [frame for frame in frames if "torch" not in Path(frame[1]).parts]
+    last = (own or frames)[-1]
     source = trace[last.end() :].strip().splitlines()
     code = f": {source[0].strip()}" if source else ""
     return f"{last[1]}:{last[2]} in {last[3]}{code}"

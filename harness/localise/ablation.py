@@ -54,6 +54,15 @@ class Ablation:
         """Return whether the failure goes away without optimisations."""
         return dict(self.levels).get("disabled") == "passes" and bool(self.level)
 
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """Return the optimisers that it took to mend it: the last that changed the graph, or all.
+
+        ONNX Runtime logs optimisers in the order in which they run. Where several mend it alone,
+        the later ones build on what the earlier ones made.
+        """
+        return self.culprits[-1:] if self.separable else self.culprits
+
     def text(self) -> str:
         """Return the outcome in one line."""
         if not self.level:
@@ -63,8 +72,9 @@ class Ablation:
         if not self.culprits:
             return f"level '{self.level}', no single optimiser of {self.tried} sets tried"
         if self.separable:
-            alone = self.culprits[0] if len(self.culprits) == 1 else " or ".join(self.culprits)
-            return f"{alone} (level '{self.level}'): without it parity holds"
+            *before, last = self.culprits
+            also = f"; it builds on {', '.join(before)}" if before else ""
+            return f"{last} (level '{self.level}'): without it parity holds{also}"
         return f"not separable: {{{', '.join(self.culprits)}}} (level '{self.level}')"
 
 
@@ -107,7 +117,7 @@ class _Search:
         candidates = self._candidates()
         alone = [name for name in candidates if self._mends((name,))]
         if alone:
-            return tuple(dict.fromkeys(rule for name in alone for rule in self._within(name))), True
+            return (*alone[:-1], self._within(alone[-1])), True
         if candidates and self._mends(tuple(candidates)):
             return self._smallest(list(candidates)), False
         return (), True
@@ -118,12 +128,10 @@ class _Search:
         known = (*optimizers.transformers(self._version), *optimizers.rules(self._version))
         return (logged or known)[:MOST_CANDIDATES]
 
-    def _within(self, name: str) -> tuple[str, ...]:
-        """Return the rules of a rule-based transformer that mend it alone, else itself."""
-        if not optimizers.holds_rules(name):
-            return (name,)
-        inside = optimizers.rules(self._version)
-        return tuple(rule for rule in inside if self._mends((rule,))) or (name,)
+    def _within(self, name: str) -> str:
+        """Return the rule of a rule-based transformer that mends it alone, else itself."""
+        inside = optimizers.rules(self._version) if optimizers.holds_rules(name) else ()
+        return next((rule for rule in inside if self._mends((rule,))), name)
 
     def _smallest(self, names: list[str]) -> tuple[str, ...]:
         """Return a set none of which can be left out; greedy, from the last to the first."""

@@ -55,6 +55,8 @@ class Report:
     """Where the trusted values came from."""
     tapping: str = ""
     """Whether looking changed what was looked at."""
+    greatest: str = ""
+    """The nodes that introduce most, where none stands out."""
     outside: tuple[str, ...] = ()
     """What the search cannot look into."""
     judged: int = 0
@@ -90,6 +92,7 @@ class Report:
         yield "levels", ", ".join(f"{level} {said}" for level, said in self.levels)
         yield "truth", self.truth
         yield "tapping", self.tapping
+        yield "greatest", self.greatest
         shown = "; ".join(self.outside[:SHOWN_OUTSIDE])
         more = len(self.outside) - SHOWN_OUTSIDE
         yield "outside", f"{shown}; and {more} more" if more > 0 else shown

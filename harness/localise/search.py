@@ -7,14 +7,11 @@ side in one session; what differs from the trusted outputs is what the block int
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from harness.builds.candidates import example, export_fields
 from harness.domain.cells import Cell
@@ -36,14 +33,17 @@ from harness.localise.deviations import (
     has_nan,
     worst,
 )
-from harness.localise.graph import Block, Outline, batches, blocks, bytes_of, feedable, suffix
-from harness.localise.report import Origin, Report
+from harness.localise.graph import Block, Outline, blocks, feedable
+from harness.localise.report import Report
+from harness.localise.scanning import Scan, Scanner
+from harness.localise.telling import greatest, origin_of, outside_of, unjudged
 from harness.localise.truth import GraphTruth, TorchTruth, Truth, other_graph
 from harness.localise.workbench import (
     Deadline,
     Measured,
     OutOfTime,
     Setup,
+    Shape,
     Trusted,
     Workbench,
     measure,
@@ -51,10 +51,9 @@ from harness.localise.workbench import (
 
 #: Bytes of tapped values that are held at once.
 BATCH_BYTES = 64 << 20
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 GRAPH, PROVIDER, OPTIMISATION = "graph", "provider", "optimisation"
 #: What the headline says of the kind.
-_BECAUSE = {
+BECAUSE = {
     GRAPH: "the graph itself computes something else than the reference",
     PROVIDER: "the graph is right, the provider computes it differently",
     OPTIMISATION: "the graph is right, an optimisation changes it",
@@ -70,17 +69,6 @@ class Failure:
     expected: Values
     """The reference's outputs."""
     step: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Scan:
-    """What a pass over the blocks gathered; it never leaves the search."""
-
-    introduced: list[Introduced] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    batches: int = 0
-    largest_bytes: int = 0
-    complete: bool = True
 
 
 def localise(
@@ -127,10 +115,12 @@ class Search:
         self._actual = Setup(resolved=evidence.provider(cell), config=evidence.config(cell))
         self._trusted = Trusted(self._bench, self._cpu())
         self._kind = ""
+        self._makes_nan = False
         self._ablation: Ablation | None = None
         self._optimised: dict[tuple[str, ...], Path] = {}
         self._level = self._actual.config.optimization
         self._outline: Outline | None = None
+        self._shapes: Mapping[str, Shape] = {}
 
     def report(self) -> Report:
         """Return the outcome of the whole search."""
@@ -145,9 +135,12 @@ class Search:
         if self._kind != GRAPH:
             self._ablate(failure)
         measured = measure(self._bench, self._trusted, outline.values, failure.feeds)
+        self._shapes = measured.shapes
         truth = self._truth(failure, outline, measured)
+        if isinstance(truth, str) and self._makes_nan:  # the graph alone tells where
+            truth = GraphTruth(self._bench, self._trusted, measured.sizes, failure.feeds)
         if isinstance(truth, str):
-            return self._nowhere(truth, outside=_outside(outline, measured))
+            return self._nowhere(truth, outside=outside_of(outline, measured))
         return self._search(failure, outline, measured, truth)
 
     def unfinished(self) -> Report:
@@ -192,6 +185,7 @@ class Search:
     def _decide(self, failure: Failure) -> str:
         """Return whether the graph fails under trusted arithmetic as well."""
         found = self._trusted.run(self._path, failure.feeds)
+        self._makes_nan = any(has_nan(value) for value in found.values())
         return GRAPH if self._fails(found, failure.expected) else PROVIDER
 
     # which optimisation
@@ -243,14 +237,14 @@ class Search:
                 return self._onnx_truth(failure, outline, measured)
             case kind:
                 return (
-                    f"{_BECAUSE[GRAPH]}, and a '{kind}' reference has no values of its own "
+                    f"{BECAUSE[GRAPH]}, and a '{kind}' reference has no values of its own "
                     "between its inputs and outputs"
                 )
 
     def _torch_truth(self, failure: Failure, outline: Outline) -> Truth | str:
         if not outline.has_metadata:
             return (
-                f"{_BECAUSE[GRAPH]}, and the file lacks the exporter's metadata "
+                f"{BECAUSE[GRAPH]}, and the file lacks the exporter's metadata "
                 "(pkg.torch.onnx.*), so its values cannot be matched to PyTorch's"
             )
         source = self._model.spec.source(self._cell.variant).export
@@ -264,7 +258,7 @@ class Search:
             fields=fields,
         )
         if not truth.sizes:
-            return f"{_BECAUSE[GRAPH]}, and none of its values has a counterpart in PyTorch"
+            return f"{BECAUSE[GRAPH]}, and none of its values has a counterpart in PyTorch"
         return truth
 
     def _onnx_truth(self, failure: Failure, outline: Outline, measured: Measured) -> Truth | str:
@@ -275,7 +269,7 @@ class Search:
             truth = other_graph(bench, trusted, outline, failure.feeds)
             if truth.sizes:
                 return truth
-            return f"{_BECAUSE[GRAPH]}, and '{other}' has no value of the same name"
+            return f"{BECAUSE[GRAPH]}, and '{other}' has no value of the same name"
         evaluator = Trusted(self._bench, self._trusted.setup)
         evaluator.evaluates = True
         return GraphTruth(self._bench, evaluator, measured.sizes, failure.feeds)
@@ -286,70 +280,29 @@ class Search:
         self, failure: Failure, outline: Outline, measured: Measured, truth: Truth
     ) -> Report:
         known = [name for name, size in truth.sizes.items() if measured.sizes.get(name, -1) == size]
+        scanner = Scanner(
+            self._bench,
+            self._trusted,
+            runner=self._runner(),
+            measured=measured,
+            batch_bytes=self._batch_bytes,
+        )
         found = feedable(blocks(outline, known), outline.weights)
-        scan = self._scan(found, failure, measured, truth, self._runner())
-        origin = self._origin(scan, failure)
-        if origin is None and self._kind == OPTIMISATION:
-            found = self._fused(outline, known)
-            fused = self._scan(found, failure, measured, truth, self._runner())
-            scan = _joined(scan, fused)
-            origin = self._origin(fused, failure)
-        outside = (*_outside(outline, measured), *_unknown(outline, found, scan, measured))
-        if origin is None:
-            return self._spread(scan, outline, truth, outside)
-        return self._found(origin, failure, outline, scan, truth, outside)
+        scan = scanner.scan(found, truth, failure.feeds)
+        picked = self._origin(scan, failure)
+        if picked is None and self._kind == OPTIMISATION:
+            fused = scanner.scan(self._fused(outline, known), truth, failure.feeds)
+            scan = scan.plus(fused)
+            picked = self._origin(fused, failure)
+        outside = (*outside_of(outline, measured), *unjudged(outline, found, scan, measured))
+        report = self._told(scan, outline, truth, outside)
+        if picked is None:
+            return self._spread(report, scan)
+        return self._found(report, picked, failure, truth)
 
-    def _runner(self) -> Setup:
-        """Return how blocks are run: as the cell is, or trusted if the graph is what is wrong."""
-        return self._trusted.setup if self._kind == GRAPH else self._actual.at(self._level)
-
-    def _scan(
-        self,
-        found: Sequence[Block],
-        failure: Failure,
-        measured: Measured,
-        truth: Truth,
-        runner: Setup,
-    ) -> Scan:
-        """Return what each block introduces, batch after batch, until the budget is spent."""
-        sizes = {**measured.sizes, **{n: _nbytes(v) for n, v in failure.feeds.items()}}
-        scan = Scan()
-        for batch in batches(found, sizes, limit_bytes=self._batch_bytes):
-            names = dict.fromkeys(n for b in batch for n in (*b.inputs, *b.outputs))
-            try:
-                self._scan_batch(scan, batch, truth.values(tuple(names)), runner)
-            except OutOfTime:
-                scan.complete = False
-                break
-            scan.batches += 1
-            scan.largest_bytes = max(scan.largest_bytes, bytes_of(names, sizes))
-        return scan
-
-    def _scan_batch(
-        self, scan: Scan, batch: Sequence[Block], values: Values, runner: Setup
-    ) -> None:
-        usable = [b for b in batch if all(_is_tensor(values, n) for n in (*b.inputs, *b.outputs))]
-        scan.refused += [_refusal(b, "a value is no tensor") for b in batch if b not in usable]
-        if not usable:
-            return
-        try:
-            given = self._alone(usable, values, runner)
-        except HarnessError as error:
-            if len(usable) == 1:
-                scan.refused.append(_refusal(usable[0], error.what))
-                return
-            for block in usable:  # one of them does not run alone: the others shall be judged
-                self._scan_batch(scan, [block], values, runner)
-            return
-        for number, block in enumerate(usable):
-            scan.introduced.append(_judged(block, values, given, suffix(number)))
-
-    def _alone(self, found: Sequence[Block], values: Values, runner: Setup) -> Values:
-        fed = {name: values[name] for block in found for name in block.inputs}
-        path = self._bench.cut(found, fed)
-        if runner is self._trusted.setup:
-            return self._trusted.run(path, fed)
-        return self._bench.run(runner, path, fed)
+    def _runner(self) -> Setup | None:
+        """Return how blocks are run: as the cell is; None if the graph is what is wrong."""
+        return None if self._kind == GRAPH else self._actual.at(self._level)
 
     def _origin(self, scan: Scan, failure: Failure) -> tuple[Introduced, str] | None:
         """Return the block where the error begins, with what is special about it."""
@@ -375,7 +328,7 @@ class Search:
         if ablation is None:
             return ()
         with_it = self._optimised.get((ablation.level,))
-        without = self._optimised.get((ablation.level, *ablation.culprits))
+        without = self._optimised.get((ablation.level, *ablation.switched_off))
         if with_it is None or without is None:
             return ()
         _, plain = self._bench.structure(without)
@@ -390,35 +343,17 @@ class Search:
     # telling it
 
     def _found(
-        self,
-        picked: tuple[Introduced, str],
-        failure: Failure,
-        outline: Outline,
-        scan: Scan,
-        truth: Truth,
-        outside: tuple[str, ...],
+        self, report: Report, picked: tuple[Introduced, str], failure: Failure, truth: Truth
     ) -> Report:
         one, note = picked
         values = truth.values((*one.block.inputs, *one.block.outputs))
         total, tapping = self._observed(one.block, values, failure)
-        origin = Origin(
-            node=one.block.last.label,
-            operator=one.block.last.op,
-            position=one.block.last.index + 1,
-            others=tuple(f"{n.label} ({n.op})" for n in one.block.nodes[:-1]),
-            outputs=one.block.outputs,
-            module=one.block.last.module,
-            line=next((n.line for n in reversed(one.block.nodes) if n.line), ""),
-            introduced=one.error.relative,
-            inherited=_difference(total.relative, one.error.relative),
-            note=note,
-        )
+        origin = origin_of(one, note, total)
         headline = (
             f"'{self._cell}' begins to fail at node {origin.node} ({origin.operator}): "
-            f"{_BECAUSE[self._kind]}"
+            f"{BECAUSE[self._kind]}"
         )
-        report = self._told(headline, scan, outline, truth, outside, origin)
-        report = replace(report, tapping=tapping)
+        report = replace(report, headline=headline, origin=origin, tapping=tapping)
         return self._saved(report, one.block, values)
 
     def _observed(self, block: Block, values: Values, failure: Failure) -> tuple[Deviation, str]:
@@ -441,40 +376,22 @@ class Search:
             f"{before:.3g} without the tap, {after:.3g} with it"
         )
 
-    def _spread(
-        self, scan: Scan, outline: Outline, truth: Truth, outside: tuple[str, ...]
-    ) -> Report:
-        most = sorted(scan.introduced, key=lambda each: -each.error.ulps)[:3]
-        told = ", ".join(
-            f"{each.block.last.label} ({each.block.last.op}) {each.error.relative:.2g}"
-            for each in most
-        )
+    def _spread(self, report: Report, scan: Scan) -> Report:
         none = "no node introduces more than rounding: the error builds up over many nodes"
         unfinished = "" if scan.complete else ", as far as the budget reached"
-        headline = f"'{self._cell}': {none}{unfinished}; {_BECAUSE[self._kind]}"
-        report = self._told(headline, scan, outline, truth, outside, None)
-        return replace(report, tapping=f"greatest: {told}" if told else "")
+        headline = f"'{self._cell}': {none}{unfinished}; {BECAUSE[self._kind]}"
+        return replace(report, headline=headline, greatest=greatest(scan))
 
-    def _told(
-        self,
-        headline: str,
-        scan: Scan,
-        outline: Outline,
-        truth: Truth,
-        outside: tuple[str, ...],
-        origin: Origin | None,
-    ) -> Report:
+    def _told(self, scan: Scan, outline: Outline, truth: Truth, outside: tuple[str, ...]) -> Report:
         judged = {node.index for each in scan.introduced for node in each.block.nodes}
-        late = () if scan.complete else ("nodes that the budget did not reach",)
         return Report(
             cell=str(self._cell),
             kind=self._kind,
-            headline=headline,
-            origin=origin,
+            headline="",
             culprit=self._culprit(),
             levels=self._ablation.levels if self._ablation else (),
             truth=truth.name,
-            outside=(*late, *outside),
+            outside=outside,
             judged=len(judged),
             total=len(outline.nodes),
             batches=scan.batches,
@@ -486,13 +403,13 @@ class Search:
         folder = artefacts.folder_of(self._tools.cache, str(self._cell))
         folder.mkdir(parents=True, exist_ok=True)
         inputs = {name: values[name] for name in block.inputs}
-        self._bench.cut([block], inputs, target=folder / artefacts.MODEL)
+        self._bench.cut([block], inputs, self._shapes, target=folder / artefacts.MODEL)
         report = replace(report, folder=str(folder))
         artefacts.save(
             folder,
             inputs=inputs,
             expected={name: values[name] for name in block.outputs},
-            setup=self._runner(),
+            setup=self._runner() or self._trusted.setup,
             report=report.as_json(),
         )
         return report
@@ -533,68 +450,3 @@ class Search:
                 custom_ops=self._actual.config.custom_ops,
             ),
         )
-
-
-def _judged(block: Block, values: Values, given: Values, ending: str) -> Introduced:
-    parts = [
-        deviation(reference=values[name], candidate=given[name + ending]) for name in block.outputs
-    ]
-    clean = not any(has_nan(values[name]) for name in block.inputs)
-    made = any(has_nan(given[name + ending]) for name in block.outputs)
-    return Introduced(block=block, error=worst(parts), makes_nan=clean and made)
-
-
-def _joined(one: Scan, other: Scan) -> Scan:
-    return Scan(
-        introduced=[*one.introduced, *other.introduced],
-        refused=[*one.refused, *other.refused],
-        batches=one.batches + other.batches,
-        largest_bytes=max(one.largest_bytes, other.largest_bytes),
-        complete=one.complete and other.complete,
-    )
-
-
-def _outside(outline: Outline, measured: Measured) -> tuple[str, ...]:
-    """Return what taps cannot reach: bodies of control flow, values that are no numbers."""
-    bodies = [
-        f"{len(node.bodies)} nodes inside the body of {node.op} {node.label}"
-        for node in outline.nodes
-        if node.op in CONTROL_FLOW or node.bodies
-    ]
-    values = [f"value '{name}' of type {kind}" for name, kind in measured.outside.items()]
-    return (*bodies, *values)
-
-
-def _unknown(
-    outline: Outline, found: Sequence[Block], scan: Scan, measured: Measured
-) -> tuple[str, ...]:
-    """Return nodes that no block covers, and blocks that did not run alone."""
-    covered = {node.index for block in found for node in block.nodes}
-    lost = [
-        node
-        for node in outline.nodes
-        if node.index not in covered
-        and node.op != "Constant"
-        and not set(node.outputs) & set(measured.outside)
-    ]
-    names = ", ".join(f"{node.label} ({node.op})" for node in itertools.islice(lost, 3))
-    told = (f"{len(lost)} nodes without a trusted counterpart: {names}",) if lost else ()
-    return (*scan.refused, *told)
-
-
-def _refusal(block: Block, why: str) -> str:
-    return f"{block.last.op} {block.last.label} does not run alone: {why}"
-
-
-def _is_tensor(values: Values, name: str) -> bool:
-    return isinstance(values.get(name), np.ndarray)
-
-
-def _nbytes(value: object) -> int:
-    return value.nbytes if isinstance(value, np.ndarray) else 0
-
-
-def _difference(total: float, introduced: float) -> float:
-    if not np.isfinite(total) or not np.isfinite(introduced):
-        return 0.0
-    return max(0.0, total - introduced)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.domain import dtypes
-from harness.domain.session import SessionConfig
+from harness.domain.session import Port, SessionConfig
 from harness.domain.values import Value, Values
 from harness.errors import HarnessError
 from harness.evidence import Tools
@@ -22,6 +22,8 @@ from harness.runtimes.sessions import Session, open_session
 
 #: Kinds of values that taps and cuts can carry.
 _TENSOR, _TEXT = "tensor(", "tensor(string)"
+#: Sizes and names of dimensions; None where even the rank is open.
+Shape = Sequence[int | str | None] | None
 
 
 class OutOfTime(Exception):
@@ -104,13 +106,27 @@ class Workbench:
         self._edit("tap", self.path, fields)
         return target
 
-    def cut(self, found: Sequence[Block], feeds: Values, *, target: Path | None = None) -> Path:
-        """Return a model of blocks side by side; into `target` goes one block that stands alone."""
+    def cut(
+        self,
+        found: Sequence[Block],
+        feeds: Values,
+        shapes: Mapping[str, Shape],
+        *,
+        target: Path | None = None,
+    ) -> Path:
+        """Return a model of blocks side by side; into `target` goes one block that stands alone.
+
+        Args:
+            found: The blocks.
+            feeds: Values of their inputs, for the element types.
+            shapes: What the model knows of the shapes of its values.
+            target: File for a block with weights and names of its own.
+        """
         target, alone = target or self.fresh("cut"), target is not None
         parts = [
             block.as_json("" if alone else suffix(number)) for number, block in enumerate(found)
         ]
-        types = {name: _number(value) for name, value in feeds.items()}
+        types = {name: (_number(value), shapes.get(name)) for name, value in feeds.items()}
         fields = {"target": str(target), "blocks": parts, "types": types, "embed": alone}
         self._edit("cut", self.path, fields)
         return target
@@ -203,6 +219,8 @@ class Measured:
 
     sizes: dict[str, int]
     """Bytes of each tensor in this run."""
+    shapes: Mapping[str, Shape]
+    """What the model knows of the shapes of its values, with names for free dimensions."""
     outside: dict[str, str]
     """Other values with their types: sequences, optionals, maps, text."""
 
@@ -214,12 +232,14 @@ def measure(bench: Workbench, trusted: Trusted, names: Sequence[str], feeds: Val
     the number of elements of each.
     """
     if not names:
-        return Measured(sizes={}, outside={})
-    types = _types(bench, trusted, names)
+        return Measured(sizes={}, shapes={}, outside={})
+    ports = _ports(bench, trusted, names)
+    shapes = {name: port.shape for name, port in ports.items()}
+    types = {name: ports[name].type for name in names if name in ports}
     tensors = [name for name in names if _is_number(types.get(name, ""))]
     outside = {name: kind for name, kind in types.items() if name not in tensors}
     if not tensors:
-        return Measured(sizes={}, outside=outside)
+        return Measured(sizes={}, shapes=shapes, outside=outside)
     counts = trusted.run(bench.tapped(tensors, sizes=True), feeds)
     return Measured(
         sizes={
@@ -227,16 +247,18 @@ def measure(bench: Workbench, trusted: Trusted, names: Sequence[str], feeds: Val
             for name in tensors
             if name + SIZE in counts
         },
+        shapes=shapes,
         outside=outside,
     )
 
 
-def _types(bench: Workbench, trusted: Trusted, names: Sequence[str]) -> dict[str, str]:
-    wanted = frozenset(names)
-    if not trusted.evaluates:
-        with bench.open(trusted.setup, bench.tapped(names)) as session:
-            return {p.name: p.type for p in session.facts.outputs if p.name in wanted}
-    return dict.fromkeys(names, "tensor(float)")  # the evaluator tells no types beforehand
+def _ports(bench: Workbench, trusted: Trusted, names: Sequence[str]) -> dict[str, Port]:
+    """Return types and shapes of values and inputs, as ONNX Runtime infers them."""
+    if trusted.evaluates:  # which tells no types beforehand
+        return {name: Port(name=name, type="tensor(float)", shape=None) for name in names}
+    with bench.open(trusted.setup, bench.tapped(names)) as session:
+        facts = session.facts
+    return {port.name: port for port in (*facts.inputs, *facts.outputs)}
 
 
 def _is_number(kind: str) -> bool:
