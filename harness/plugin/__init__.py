@@ -66,6 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "applicable. Default: off.",
     )
     group.addoption(
+        "--no-localise",
+        action="store_true",
+        help="Do not search where a parity failure begins. Default: off; limits.localise_s of a "
+        "spec bounds the search.",
+    )
+    group.addoption(
         "--harness-json",
         default=None,
         metavar="FILE",

@@ -56,6 +56,7 @@ class HarnessOptions:
     providers: tuple[str, ...]
     provider_options: dict[str, dict[str, str]]
     skips_allowed: bool
+    localises: bool
     record: Path | None
 
 
@@ -265,6 +266,7 @@ class HarnessState:
                 models=self.models,
                 provider_options=self.options.provider_options,
                 skips_allowed=self.options.skips_allowed,
+                localises=self.options.localises,
             )
             self._gate = Gate(
                 selection,
@@ -313,6 +315,7 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),
         skips_allowed=not config.getoption("no_skips"),
+        localises=not config.getoption("no_localise"),
         record=_record_path(config),
     )
 
