@@ -1,8 +1,7 @@
 """Edits of a model's graph for the search of an error's origin: taps, cuts, and its outline.
 
 These functions parse files that nobody vouches for, so they run in the inspection worker. Weights
-outside the file stay there: the edited file gets hard links to them, because ONNX Runtime refuses
-to follow symbolic links out of a model's folder.
+in other files stay where they are: whoever opens an edited file says in which folder that is.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import ast
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +46,7 @@ def outline(path: Path) -> Json:
         "inputs": [port.name for port in graph.input],
         "outputs": [[port.name, type_name(port.type)] for port in graph.output],
         "weights": _weights(graph),
+        "external": sorted(set(external_locations(model))),
         "opset": next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
     }
 
@@ -68,7 +67,7 @@ def tap(path: Path, target: Path, *, names: Sequence[str], sizes: bool) -> Json:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
     if sizes:
         del model.graph.output[: len(present)]
-    _save(model, path.parent, target)
+    target.write_bytes(model.SerializeToString())
     return {}
 
 
@@ -114,7 +113,7 @@ def cut(
     graph.ClearField("quantization_annotation")
     if embed:
         load_external_data_for_model(model, os.fspath(path.parent))
-    _save(model, path.parent, target)
+    target.write_bytes(model.SerializeToString())
     return {}
 
 
@@ -131,14 +130,19 @@ def structure(path: Path) -> Json:
     return {"nodes": nodes, "hash": digest.hexdigest()}
 
 
-def evaluate(path: Path, feeds: Values) -> list[tuple[str, Value]]:
+def evaluate(path: Path, feeds: Values, *, weights: Path) -> list[tuple[str, Value]]:
     """Return the outputs that the ONNX reference evaluator computes, by name.
 
-    Sequences and strings never reach it: the search leaves such values out.
+    Args:
+        path: The model, an edited one perhaps.
+        feeds: Inputs by name.
+        weights: Folder of its external data.
     """
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow, and rarely needed
 
-    evaluator = ReferenceEvaluator(os.fspath(path))
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    load_external_data_for_model(model, os.fspath(weights))
+    evaluator = ReferenceEvaluator(model)
     results = evaluator.run(None, {name: _as_list(value) for name, value in feeds.items()})
     named = zip(evaluator.output_names, results, strict=True)
     return [(name, _as_value(result)) for name, result in named]
@@ -257,21 +261,3 @@ def _replace(field: Any, items: Iterable[Any]) -> None:
     fresh = list(items)
     del field[:]
     field.extend(fresh)
-
-
-def _save(model: onnx.ModelProto, folder: Path, target: Path) -> None:
-    for location in sorted(set(external_locations(model))):
-        _link(folder, target.parent, location)
-    target.write_bytes(model.SerializeToString())
-
-
-def _link(folder: Path, into: Path, location: str) -> None:
-    """Put a file with weights beside the edited model; copied only between file systems."""
-    source, place = folder / location, into / location
-    if place.exists() or not source.resolve().is_relative_to(folder.resolve()):
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), place)
-    except OSError:
-        shutil.copyfile(source, place)

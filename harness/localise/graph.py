@@ -55,6 +55,8 @@ class Outline:
     outputs: tuple[str, ...]
     weights: frozenset[str]
     """What is the same in every run."""
+    external: tuple[str, ...]
+    """Files with weights, relative to the model's folder."""
     opset: int
 
     @classmethod
@@ -74,6 +76,7 @@ class Outline:
             inputs=tuple(told["inputs"]),
             outputs=tuple(name for name, _ in told["outputs"]),
             weights=frozenset(told["weights"]),
+            external=tuple(told["external"]),
             opset=int(told["opset"]),
         )
 

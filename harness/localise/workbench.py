@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from harness.runtimes.sessions import Session, open_session
 
 #: Kinds of values that taps and cuts can carry.
 _TENSOR, _TEXT = "tensor(", "tensor(string)"
+_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_OFF = "optimization.disable_specified_optimizers"
+#: Operator, inputs and outputs of a node of an optimised graph.
+Optimised = tuple[str, list[str], list[str]]
 #: Sizes and names of dimensions; None where even the rank is open.
 Shape = Sequence[int | str | None] | None
 
@@ -60,12 +65,16 @@ class Setup:
     resolved: Resolved
     config: SessionConfig
 
+    def with_entry(self, key: str, value: str) -> Setup:
+        """Return the same with one more session configuration entry."""
+        entries = {**self.config.config, key: value}
+        return replace(self, config=replace(self.config, config=entries))
+
     def at(self, level: str, disabled: Sequence[str] = ()) -> Setup:
         """Return the same with another optimisation level, without some optimisers."""
-        key = "optimization.disable_specified_optimizers"
-        names = [*filter(None, self.config.config.get(key, "").split(";")), *disabled]
-        entries = {**self.config.config, **({key: ";".join(names)} if names else {})}
-        return replace(self, config=replace(self.config, optimization=level, config=entries))
+        setup = replace(self, config=replace(self.config, optimization=level))
+        names = [*filter(None, self.config.config.get(_OFF, "").split(";")), *disabled]
+        return setup.with_entry(_OFF, ";".join(names)) if names else setup
 
 
 class Workbench:
@@ -94,10 +103,14 @@ class Workbench:
         self._load_s, self._run_s = limits_s
         self._folder = folder
         self._made = 0
+        self._external: tuple[str, ...] = ()
+        self._copied = False
 
     def outline(self) -> Outline:
         """Return the model's graph."""
-        return Outline.of(self._edit("outline", self.path))
+        outline = Outline.of(self._edit("outline", self.path))
+        self._external = outline.external
+        return outline
 
     def tapped(self, names: Collection[str], *, sizes: bool = False) -> Path:
         """Return the model with these values, or their sizes, as further outputs."""
@@ -131,22 +144,25 @@ class Workbench:
         self._edit("cut", self.path, fields)
         return target
 
-    def structure(self, path: Path) -> tuple[str, list[tuple[str, list[str], list[str]]]]:
+    def structure(self, path: Path) -> tuple[str, list[Optimised]]:
         """Return an optimised graph's hash, and operator, inputs and outputs of its nodes."""
         told = self._edit("structure", path)
-        return told["hash"], [tuple(node) for node in told["nodes"]]
+        return told["hash"], [(op, read, given) for op, read, given in told["nodes"]]
 
     def open(self, setup: Setup, path: Path, *, optimized_file: Path | None = None) -> Session:
-        """Open a session on a file; the caller closes it."""
-        return open_session(
-            self._tools.launcher,
-            setup.resolved.runtime,
-            setup.config,
-            path,
-            fork=setup.resolved.provider.forks,
-            limit_s=self._limit(self._load_s),
-            optimized_file=optimized_file,
-        )
+        """Open a session on a file; the caller closes it.
+
+        An edited file leaves its external data in the model's folder. ONNX Runtime can be told
+        so; one too old for it gets a copy.
+        """
+        if path == self.path or not self._external:
+            return self._opened(setup, path, optimized_file)
+        if not self._copied:
+            try:
+                return self._opened(setup.with_entry(_WEIGHTS, str(self.path.parent)), path, None)
+            except HarnessError:
+                self._copy_weights()
+        return self._opened(setup, path, optimized_file)
 
     def run(self, setup: Setup, path: Path, feeds: Values) -> Values:
         """Return the outputs of one run in a session of its own."""
@@ -162,12 +178,31 @@ class Workbench:
     def evaluate(self, path: Path, feeds: Values) -> Values:
         """Return the outputs of one run of the ONNX reference evaluator."""
         limit_s = self._limit(self._run_s)
-        return self._tools.inspector.evaluate(path, feeds, limit_s=limit_s)
+        weights = self.path.parent
+        return self._tools.inspector.evaluate(path, feeds, weights=weights, limit_s=limit_s)
 
     def fresh(self, stem: str) -> Path:
         """Return the path of a new file; edited models are deleted with the folder."""
         self._made += 1
         return self._folder / f"{stem}-{self._made}.onnx"
+
+    def _opened(self, setup: Setup, path: Path, optimized_file: Path | None) -> Session:
+        return open_session(
+            self._tools.launcher,
+            setup.resolved.runtime,
+            setup.config,
+            path,
+            fork=setup.resolved.provider.forks,
+            limit_s=self._limit(self._load_s),
+            optimized_file=optimized_file,
+        )
+
+    def _copy_weights(self) -> None:
+        for location in self._external:
+            target = self._folder / location
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path.parent / location, target)
+        self._copied = True
 
     def _timed(self, session: Session, feeds: Values) -> Values:
         try:

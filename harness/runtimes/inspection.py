@@ -45,7 +45,8 @@ def _evaluate(
     """Run a model by the ONNX reference evaluator."""
     feeds = encoding.decode_all(list(request["feeds"].items()), buffers)
     out: list[Any] = []
-    outputs = evaluate(Path(request["model"]), feeds)
+    weights = Path(request["weights"])
+    outputs = evaluate(Path(request["model"]), feeds, weights=weights)
     return {"outputs": [[name, encoding.encode(value, out)] for name, value in outputs]}, out
 
 

@@ -56,14 +56,20 @@ class Inspector:
         """
         return self._ask(op, path, limit_s, fields)
 
-    def evaluate(self, path: Path, feeds: Values, *, limit_s: float) -> Values:
+    def evaluate(self, path: Path, feeds: Values, *, weights: Path, limit_s: float) -> Values:
         """Return the outputs that the ONNX reference evaluator computes.
+
+        Args:
+            path: The model.
+            feeds: Inputs by name.
+            weights: Folder of the model's external data.
+            limit_s: Seconds before the worker is killed.
 
         Raises:
             HarnessError: If it lacks an operator, fails or is too slow.
         """
         described, buffers = encode_all(feeds)
-        request = {"model": str(path), "feeds": described}
+        request = {"model": str(path), "feeds": described, "weights": str(weights)}
         reply, data = self._live().request(
             "evaluate", request, buffers, limit_s=limit_s, doing="running the ONNX evaluator"
         )

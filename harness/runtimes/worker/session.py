@@ -21,6 +21,8 @@ from typing import Any
 from . import values
 from .serve import Refused
 
+#: Tells where the external data of a model lies that is given as bytes.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 #: In the order in which they need each other.
 TENSORRT_LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
@@ -72,13 +74,12 @@ class Inference:
         started, logged = time.perf_counter_ns(), _log_size()
         options = self._options(request)
         providers = [(name, settings) for name, settings in request["providers"]]
+        model = _given_model(request)
         if request.get("plugin"):
             _add_plugin(ort, options, request["plugin"])
-            session = ort.InferenceSession(request["model"], options)
+            session = ort.InferenceSession(model, options)
         else:
-            session = ort.InferenceSession(
-                request["model"], options, providers=providers, enable_fallback=0
-            )
+            session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         session.disable_fallback()
         self._keep(session)
         return {
@@ -187,6 +188,15 @@ def warm_up() -> None:
     trial = Inference()
     trial.open({**tiny, "optimization": "all", "custom_ops": [], "config": {}}, [])
     trial.run({"feeds": {"x": one}}, [memoryview(bytes(4))])
+
+
+def _given_model(request: dict[str, Any]) -> Any:
+    """Return the model's path; its bytes if its external data lies in another folder."""
+    path = request["model"]
+    if EXTERNAL_FOLDER not in request["config"]:
+        return path
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _level(ort: Any, name: str) -> Any:
