@@ -189,8 +189,17 @@ def _export_torch(module: Any, feeds: Values, request: Mapping[str, Any]) -> Non
     program.save(request["target"], external_data=size > _EXTERNAL_BYTES)
 
 
-def torch_program(module: Any, feeds: Values, request: Mapping[str, Any]) -> Any:
-    """Return what the dynamo exporter makes of a module; named dimensions stay free."""
+def torch_program(
+    module: Any, feeds: Values, request: Mapping[str, Any], *, optimize: bool = True
+) -> Any:
+    """Return what the dynamo exporter makes of a module; named dimensions stay free.
+
+    Args:
+        module: The module.
+        feeds: Example inputs.
+        request: Output names, opset and shapes.
+        optimize: Whether the ONNX graph is optimised; the names in PyTorch's stay the same.
+    """
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -202,6 +211,7 @@ def torch_program(module: Any, feeds: Values, request: Mapping[str, Any]) -> Any
             tuple(to_torch(value) for value in feeds.values()),
             dynamo=True,
             verbose=False,
+            optimize=optimize,
             input_names=list(feeds),
             output_names=request["output_names"] or None,
             opset_version=request["opset"],

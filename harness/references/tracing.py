@@ -34,7 +34,8 @@ class Trace:
     def __init__(self, module: Any, example: Values, request: Mapping[str, Any]) -> None:
         self._module = module
         try:
-            program = frameworks.torch_program(module, example, request).exported_program
+            made = frameworks.torch_program(module, example, request, optimize=False)
+            program = made.exported_program
         except Exception:  # noqa: BLE001 - whatever torch cannot export still has submodules
             self.method = MODULES
         else:

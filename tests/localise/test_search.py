@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from harness.domain.dtypes import DType
+from harness.domain.values import Array
 from harness.localise.report import Origin, Report
-from harness.testing import file_spec, make_model, tensor_info
+from harness.testing import file_spec, make_model, tensor_info, write_sets
 from tests.localise.conftest import Searcher
 from tests.localise.graphs import CASE, FACTOR, INPUTS, SIZE, built, chain, gelu_chain, normal
 
@@ -127,7 +129,7 @@ def with_bodies(factor: float) -> onnx.ModelProto:
                          else_branch=otherwise),
         helper.make_node("Loop", ["times", "yes", "i"], ["y"], name="loop", body=step),
     ]  # fmt: skip
-    weights = {
+    weights: dict[str, Array] = {
         "w": normal(SIZE, SIZE),
         "yes": np.asarray(True),  # noqa: FBT003 - numpy takes values by position
         "times": np.asarray(2, dtype=np.int64),
@@ -153,7 +155,7 @@ def with_sequence(factor: np.float32) -> onnx.ModelProto:
         helper.make_node("SequenceAt", ["q", "at"], ["t"], name="unpack"),
         helper.make_node("Mul", ["t", "f"], ["y"], name="scale"),
     ]
-    weights = {
+    weights: dict[str, Array] = {
         "w": normal(SIZE, SIZE),
         "at": np.asarray(0, dtype=np.int64),
         "f": np.asarray(factor),
@@ -249,13 +251,9 @@ def test_other_graph_without_a_common_name_is_declared_outside(search: Searcher)
 
 def test_recorded_reference_is_declared_outside(search: Searcher, tmp_path: Path) -> None:
     """Recorded outputs tell nothing of the values between."""
-    from harness.testing import write_sets
-
     right, wrong = chain(6), chain(6, off=2)
     values = np.zeros((4, SIZE), dtype=np.float32) + 0.5
-    from onnx.reference import ReferenceEvaluator
-
-    given = np.asarray(ReferenceEvaluator(right).run(None, {"x": values})[0])
+    (given,) = map(np.asarray, ReferenceEvaluator(right).run(None, {"x": values}))
     write_sets(tmp_path / "data", right, [([values], [given])])
     recorded = {
         f"data/{path.relative_to(tmp_path / 'data')}": path.read_bytes()
