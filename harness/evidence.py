@@ -32,7 +32,7 @@ from harness.errors import (
 from harness.files import cases
 from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
-from harness.references.store import References, read_recorded, run_steps
+from harness.references.store import PreciseOutputs, References, read_recorded, run_steps
 from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.probe import check_provider
@@ -162,6 +162,12 @@ class Evidence:
             return self._once(
                 key, lambda: self._references.outputs(model, cell.case, steps, facts), keep=False
             )
+
+    def precise(self, cell: Cell, steps: tuple[Values, ...], dtype: str) -> PreciseOutputs:
+        """Return the reference's outputs of every step in a floating type, or why it has none."""
+        model, (_, facts) = self.model(cell), self.sound_file(cell)
+        with self._saying(f"running the reference of {cell.model} in {dtype}"):
+            return self._references.precise(model, steps, facts, dtype)
 
     def session(self, cell: Cell) -> Session:
         """Return the session of this model, variant and provider, opening it if need be."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.bounds import Bounds, Held, NoYardstick, Yardstick
+from harness.domain import dtypes
 from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
-from harness.domain.findings import Finding, from_error
+from harness.domain.dtypes import DType
+from harness.domain.explanation import BoundFacts, Link, explain_output
+from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
 from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, Question
 from harness.domain.receipts import Receipt
 from harness.domain.session import CPU_PROVIDER
-from harness.domain.spec import PlacementSpec
-from harness.domain.values import Values
+from harness.domain.spec import OutputSpec, PlacementSpec
+from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, judge
 from harness.errors import HarnessError, RunFailed
 from harness.evidence import Evidence, Selection, numbered
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 INPUT_CODES = frozenset({"contract.input", "contract.dtype", "contract.shape"})
 
 #: Findings of parity that have an origin inside the graph.
-VALUE_CODES = frozenset({"parity.tolerance", "parity.finite"})
+VALUE_CODES = frozenset({"parity.tolerance", "parity.finite", "parity.measure"})
 
 Found = tuple[Iterable[Finding], Receipt]
 
@@ -55,6 +60,7 @@ class Gate:
         self._evidence = Evidence(
             selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
         )
+        self._bounds = Bounds(self._evidence)
 
     def check(self, question: Question, cell: Cell) -> Judgement:
         """Return the verdict on one item."""
@@ -80,6 +86,43 @@ class Gate:
 
         with self._evidence.saying(f"searching where {cell} begins to fail"):
             return localise(self._evidence, cell, budget_s=budget_s)
+
+    def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
+        """Return for each output of a cell the chain of rules that decides how it is judged.
+
+        Raises:
+            HarnessError: If reference or candidate cannot be run.
+        """
+        evidence, spec = self._evidence, self._evidence.model(cell).spec
+        steps = evidence.inputs(cell)
+        reference, _ = evidence.reference(cell, steps)
+        candidate = evidence.run(cell, steps)
+        yardstick = self._bounds.yardstick(cell, steps, reference)
+        return {
+            name: explain_output(
+                name=name,
+                spec=spec.outputs.get(name, OutputSpec()),
+                dtype=_element_type(candidate[0], name),
+                provider=cell.provider,
+                bound=self._bound_facts(cell, yardstick, candidate, name),
+            )
+            for name in reference[0]
+            if name in candidate[0]
+        }
+
+    def _bound_facts(
+        self,
+        cell: Cell,
+        yardstick: Yardstick | NoYardstick,
+        candidate: tuple[Values, ...],
+        output: str,
+    ) -> BoundFacts | str:
+        if isinstance(yardstick, NoYardstick):
+            return yardstick.why
+        if output not in yardstick.outputs:
+            return "the output is judged by another rule"
+        standing = self._bounds.standing(cell, yardstick, candidate, output)
+        return BoundFacts(rule=yardstick.rule, standing=standing) if standing else "no finite value"
 
     def close(self) -> None:
         """End all workers."""
@@ -135,8 +178,14 @@ class Gate:
         if provider != CPU_PROVIDER:
             _refuse_empty_placement(evidence.placement(cell), cell)
         candidate = evidence.run(cell, steps)
-        comparisons = _compare_steps(model, cell, reference=reference, candidate=candidate)
+        yardstick = self._bounds.yardstick(cell, steps, reference)
+        bound = yardstick.outputs if isinstance(yardstick, Yardstick) else ()
+        comparisons = _compare_steps(
+            model, cell, reference=reference, candidate=candidate, bound=bound
+        )
+        held = self._held(cell, yardstick, candidate, comparisons)
         findings = tuple(finding for each in comparisons for finding in each.findings)
+        findings += held.findings
         facts = {
             **_session_facts(session),
             "provider": provider,
@@ -144,11 +193,29 @@ class Gate:
             "inputs": hash_values(numbered(steps)),
             "reference": f"{model.spec.reference.kind}, {origin}",
             "reference_values": hash_values(numbered(reference)),
-            "worst": f"{max(each.worst for each in comparisons):.4g}",
+            "worst": f"{max(held.worst, *(each.worst for each in comparisons)):.4g}",
+            **held.facts,
         }
-        if findings:
+        if any(finding.severity is not Severity.NOTE for finding in findings):
             facts["saved_inputs"] = str(evidence.save_inputs(cell, steps))
         return findings, _summed(comparisons).plus(facts=facts)
+
+    def _held(
+        self,
+        cell: Cell,
+        yardstick: Yardstick | NoYardstick,
+        candidate: tuple[Values, ...],
+        comparisons: list[Comparison],
+    ) -> Held:
+        """Hold the outputs that are sound so far against float64, where there is a float64 run."""
+        if isinstance(yardstick, NoYardstick):
+            return Held(
+                findings=(_not_float64(cell, yardstick.why),) if yardstick.refused else (),
+                facts={"tolerance": f"table: {yardstick.why}"},
+            )
+        broken = frozenset[str]().union(*(each.broken for each in comparisons))
+        held = self._bounds.hold(cell, yardstick, candidate, broken=broken)
+        return replace(held, facts={"tolerance": "float64", **held.facts})
 
 
 def _not_applicable(model: Model, cell: Cell) -> Finding | None:
@@ -160,6 +227,22 @@ def _not_applicable(model: Model, cell: Cell) -> Finding | None:
         code="provider.not-applicable",
         what=f"'{cell.model}' does not run on {short}: {use.not_applicable}",
         where=f"spec, providers.{short}.not_applicable",
+    )
+
+
+def _element_type(outputs: Values, name: str) -> DType:
+    """Return the type of the first tensor in an output; an empty one counts as float32."""
+    found = (dtypes.of_array(array) for _, array in leaves(outputs[name], name))
+    return next(found, DType.FLOAT32)
+
+
+def _not_float64(cell: Cell, why: str) -> Finding:
+    return Finding(
+        code="reference.not-float64",
+        what=f"Reference of '{cell.model}' gives no bound: {why}",
+        expected="a run in float64 throughout, and one in the candidate's type",
+        got="the tolerance table applies",
+        next_step="let the reference take the type of its inputs and weights everywhere",
     )
 
 
@@ -189,7 +272,12 @@ def _refuse_empty_placement(placement: Placement, cell: Cell) -> None:
 
 
 def _compare_steps(
-    model: Model, cell: Cell, *, reference: tuple[Values, ...], candidate: tuple[Values, ...]
+    model: Model,
+    cell: Cell,
+    *,
+    reference: tuple[Values, ...],
+    candidate: tuple[Values, ...],
+    bound: Collection[str],
 ) -> list[Comparison]:
     many = len(reference) > 1
     return [
@@ -199,6 +287,7 @@ def _compare_steps(
             outputs=model.spec.outputs,
             provider=cell.provider,
             cell=f"{cell}, step {step}" if many else str(cell),
+            bound=bound,
         )
         for step, (expected, got) in enumerate(zip(reference, candidate, strict=True))
     ]

@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 import harness
-from harness.cli import PROGRAM, doctor, localise, model, report, runtime
+from harness.cli import PROGRAM, doctor, explain, localise, model, report, runtime
 
 app = typer.Typer(
     name=PROGRAM,
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="doctor")(doctor.doctor)
+app.command(name="explain")(explain.explain)
 app.command(name="localise")(localise.localise)
 app.command(name="replay")(localise.replay)
 app.add_typer(runtime.app, name="runtime")

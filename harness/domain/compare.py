@@ -6,15 +6,22 @@ walk is always over the reference, so that nothing the candidate leaves out is l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.domain import dtypes
 from harness.domain.dtypes import DType
-from harness.domain.elementwise import compare_close, compare_exactly, elements_judged
+from harness.domain.elementwise import (
+    check_finite,
+    compare_close,
+    compare_exactly,
+    elements_judged,
+)
 from harness.domain.findings import Finding
+from harness.domain.labels import Ranking, ranking
+from harness.domain.measures import judge_measures
 from harness.domain.receipts import Receipt
 from harness.domain.spec import OutputSpec
 from harness.domain.tolerance import resolve_tolerance
@@ -35,6 +42,8 @@ class Comparison:
     receipt: Receipt
     worst: float
     """Greatest difference / allowed difference over all elements; 1 is the limit."""
+    broken: frozenset[str]
+    """Outputs with a finding, or which the candidate lacks."""
 
 
 def compare(
@@ -44,6 +53,7 @@ def compare(
     outputs: Mapping[str, OutputSpec],
     provider: str,
     cell: str,
+    bound: Collection[str] = (),
 ) -> Comparison:
     """Return all findings on one run, with the receipt of what was compared.
 
@@ -53,19 +63,34 @@ def compare(
         outputs: How each output is compared; one that is not named takes the defaults.
         provider: Short name, for the tolerance.
         cell: Id for messages.
+        bound: Outputs whose values are held against float64 elsewhere; all else is judged here.
     """
-    walk = Walk(cell=cell, provider=provider)
+    walk = Walk(cell=cell, provider=provider, bound=frozenset(bound))
     _compare_names(walk, reference=reference, candidate=candidate)
+    broken: set[str] = set()
     for name, expected in reference.items():
+        before = len(walk.findings)
         if name in candidate:
             rule = outputs.get(name, OutputSpec())
-            walk.output, before = name, len(walk.findings)
+            walk.output = name
+            walk.ranking = _ranking(rule, reference=reference, candidate=candidate)
             _compare_value(walk, rule, name, reference=expected, candidate=candidate[name])
             walk.findings[before:] = _shortened(walk.findings[before:], name)
             walk.count("outputs_compared")
+        if name not in candidate or len(walk.findings) > before:
+            broken.add(name)
     return Comparison(
-        findings=tuple(walk.findings), receipt=Receipt(counts=walk.counts), worst=walk.worst
+        findings=tuple(walk.findings),
+        receipt=Receipt(counts=walk.counts),
+        worst=walk.worst,
+        broken=frozenset(broken),
     )
+
+
+def _ranking(rule: OutputSpec, *, reference: Values, candidate: Values) -> Ranking | None:
+    if rule.scores is None:
+        return None
+    return ranking(rule.scores, reference=reference, candidate=candidate)
 
 
 def _shortened(findings: list[Finding], name: str) -> list[Finding]:
@@ -183,7 +208,13 @@ def _compare_tensors(
     walk.count("elements_compared", elements_judged(rule, reference))
     if rule.compare == "set":
         reference, candidate = np.sort(reference, axis=None), np.sort(candidate, axis=None)
-    if rule.compare == "close" and dtype.is_floating:
+    if rule.measures is not None:
+        walk.findings += judge_measures(
+            rule.measures, path, walk.cell, reference=reference, candidate=candidate
+        )
+    if walk.output in walk.bound:
+        check_finite(walk, rule, path, reference=reference, candidate=candidate)
+    elif rule.compare == "close" and dtype.is_floating:
         allowed = resolve_tolerance(output=rule, dtype=dtype, provider=walk.provider)
         compare_close(walk, rule, path, allowed, reference=reference, candidate=candidate)
     else:

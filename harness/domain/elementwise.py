@@ -43,6 +43,13 @@ def compare_close(
         _report_excess(walk, path, allowed, excess)
 
 
+def check_finite(
+    walk: Walk, rule: OutputSpec, path: str, *, reference: Array, candidate: Array
+) -> None:
+    """Apply the contract for NaN and infinity alone."""
+    _finite_positions(walk, rule, path, reference=_widen(reference), candidate=_widen(candidate))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excess:
     """How far a candidate is outside its tolerance, and where the most."""
@@ -168,6 +175,9 @@ def compare_exactly(
     unequal = _unequal(walk, rule, path, reference=reference, candidate=candidate)
     if unequal is None or not unequal.any():
         return
+    if walk.ranking is not None and walk.ranking.explains(unequal):
+        walk.findings.append(walk.ranking.finding(path, walk.cell, unequal))
+        return
     walk.worst = float("inf")
     first = tuple(int(i) for i in np.argwhere(unequal)[0])
     noun = "labels" if rule.compare == "labels" else "elements"
@@ -177,7 +187,16 @@ def compare_exactly(
         where=f"output '{path}', first at {list(first)}",
         expected=f"equal {noun} ({_why_exact(rule, candidate)})",
         got=f"c = {candidate[first]!r}, r = {reference[first]!r}",
+        next_step=_label_advice(walk, rule),
     )
+
+
+def _label_advice(walk: Walk, rule: OutputSpec) -> str:
+    if rule.compare != "labels" or walk.ranking is not None:
+        return ""
+    if rule.scores is None:
+        return f"if scores may tie, name their output in outputs.{walk.output}.scores"
+    return f"outputs.{walk.output}.scores names '{rule.scores}', which gives no rows of scores"
 
 
 def _unequal(

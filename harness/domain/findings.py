@@ -20,6 +20,7 @@ class Severity(StrEnum):
     NOT_JUDGED = "not judged"
     NOT_APPLICABLE = "not applicable"
     NOTE = "note"
+    """Nothing: it explains a verdict."""
 
 
 #: Every code, with what it does to the verdict.
@@ -61,6 +62,7 @@ CODES: dict[str, Severity] = {
     "reference.signal": Severity.ERROR,
     "reference.undeclared-file": Severity.ERROR,
     "reference.recorded": Severity.ERROR,
+    "reference.not-float64": Severity.NOTE,
     "export.failed": Severity.FAIL,
     # placement
     "placement.fallback": Severity.FAIL,
@@ -76,6 +78,8 @@ CODES: dict[str, Severity] = {
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
     "parity.origin": Severity.NOTE,
+    "parity.measure": Severity.FAIL,
+    "parity.near-tie": Severity.NOTE,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,

@@ -58,6 +58,9 @@ class Candidate:
     """SHA-256 of the file behind `url`, 64 hexadecimal digits, verified before use."""
     export: Export | None = None
     """Make the candidate from the reference."""
+    dtype: DType = DType.FLOAT32
+    """Floating type that the build computes in: its error is held against the reference's error
+    in this type."""
 
     def __post_init__(self) -> None:
         """Check that the source is unambiguous."""
@@ -87,6 +90,9 @@ class Variant:
     """Any fsspec URL; needs `sha256`."""
     sha256: str | None = None
     """SHA-256 of the file behind `url`, verified before use."""
+    dtype: DType = DType.FLOAT32
+    """Floating type that the build computes in: its error is held against the reference's error
+    in this type."""
 
     def __post_init__(self) -> None:
         """Apply the candidate's rules."""
@@ -94,7 +100,13 @@ class Variant:
 
     def candidate(self) -> Candidate:
         """Return this variant as a candidate."""
-        return Candidate(file=self.file, package=self.package, url=self.url, sha256=self.sha256)
+        return Candidate(
+            file=self.file,
+            package=self.package,
+            url=self.url,
+            sha256=self.sha256,
+            dtype=self.dtype,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +279,79 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopK:
+    """Agreement about the first places along the last axis."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    k: int
+    """Places."""
+    agreement: float = 1.0
+    """Least share of rows that agree."""
+
+    def __post_init__(self) -> None:
+        """Check both numbers."""
+        if self.k < 1:
+            msg = f"'k' must be at least 1, got {self.k}"
+            raise ValueError(msg)
+        if not 0 < self.agreement <= 1:
+            msg = f"'agreement' must be in (0, 1], got {self.agreement:g}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Distance between distributions along the last axis."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    maximum: float
+    """Greatest Kullback-Leibler divergence of a row, in nats."""
+    logits: bool = False
+    """Whether rows go through softmax first."""
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if not 0 <= self.maximum < float("inf"):
+            msg = f"'maximum' must be finite and not negative, got {self.maximum:g}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """Further limits on a floating output as a whole, besides its values."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cosine: float | None = None
+    """Least cosine of the angle between candidate and reference."""
+    snr_db: float | None = None
+    """Least signal-to-noise ratio, in decibels."""
+    ulp: int | None = None
+    """Greatest distance in representable values of the candidate's type."""
+    top_k: TopK | None = None
+    """Agreement about the first places."""
+    kl: Divergence | None = None
+    """Distance between distributions."""
+
+    def __post_init__(self) -> None:
+        """Check that there is a limit, and that each can be kept and can be missed."""
+        limits = (self.cosine, self.snr_db, self.ulp, self.top_k, self.kl)
+        if all(limit is None for limit in limits):
+            msg = "needs at least one of 'cosine', 'snr_db', 'ulp', 'top_k', 'kl'"
+            raise ValueError(msg)
+        if self.cosine is not None and not -1 < self.cosine <= 1:
+            msg = f"'cosine' must be in (-1, 1], got {self.cosine:g}"
+            raise ValueError(msg)
+        if self.snr_db is not None and not math.isfinite(self.snr_db):
+            msg = f"'snr_db' must be finite, got {self.snr_db:g}"
+            raise ValueError(msg)
+        if self.ulp is not None and self.ulp < 0:
+            msg = f"'ulp' must not be negative, got {self.ulp}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
     """How one output is compared."""
 
@@ -281,7 +366,20 @@ class OutputSpec:
     """NaN and infinity: none; the same at the same positions; not judged at positions where
     the reference has one."""
     tolerance: dict[str, Tolerance] = field(default_factory=dict)
-    """Provider name (or `default`) to tolerance; overrides the table."""
+    """Provider name (or `default`) to tolerance; overrides bound and table."""
+    measures: Measures | None = None
+    """Further limits on the output as a whole."""
+    scores: str | None = None
+    """For `labels`: the output whose last axis ranks them; where it ties, either label is right."""
+
+    def __post_init__(self) -> None:
+        """Check that measures have values to judge."""
+        if self.compare != "close" and self.measures is not None:
+            msg = f"'measures' are judged for compare = 'close' only, got '{self.compare}'"
+            raise ValueError(msg)
+        if self.compare != "labels" and self.scores is not None:
+            msg = f"'scores' is read for compare = 'labels' only, got '{self.compare}'"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

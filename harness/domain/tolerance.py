@@ -50,17 +50,24 @@ PROVIDER_FACTORS: dict[tuple[str, DType], float] = {
 }
 
 
+def own_tolerance(output: OutputSpec, provider: str) -> AllowedDifference | None:
+    """Return the tolerance that the spec itself gives an output on a provider, None if none."""
+    for key in (provider, short_name(provider), "default"):
+        if key in output.tolerance:
+            own = output.tolerance[key]
+            source = f"spec, tolerance.{key}: {own.reason}"
+            return AllowedDifference(atol=own.atol, rtol=own.rtol, source=source)
+    return None
+
+
 def resolve_tolerance(*, output: OutputSpec, dtype: DType, provider: str) -> AllowedDifference:
     """Return the tolerance of one output on one provider.
 
     The spec's entry for the provider wins over its `default`, which wins over the table.
     """
-    short = short_name(provider)
-    for key in (provider, short, "default"):
-        if key in output.tolerance:
-            own = output.tolerance[key]
-            source = f"spec, tolerance.{key}: {own.reason}"
-            return AllowedDifference(atol=own.atol, rtol=own.rtol, source=source)
+    own, short = own_tolerance(output, provider), short_name(provider)
+    if own is not None:
+        return own
     atol, rtol = TABLE.get(dtype, (0.0, 0.0))
     factor = PROVIDER_FACTORS.get((short, dtype), 1.0)
     source = f"tolerance table, {dtype} on {short}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.domain.findings import Finding
+from harness.domain.labels import Ranking
 
 
 @dataclass(slots=True, kw_only=True)
@@ -14,6 +15,10 @@ class Walk:
     cell: str
     """Id for messages."""
     provider: str
+    bound: frozenset[str] = frozenset()
+    """Outputs whose values are held against float64 elsewhere."""
+    ranking: Ranking | None = None
+    """Scores behind the labels being walked."""
     output: str = ""
     """Name of the output being walked, the key of its table in the spec."""
     findings: list[Finding] = field(default_factory=list)

@@ -68,6 +68,7 @@ class Report:
     folder: str = ""
     """Where the block lies as a model with its inputs."""
     elapsed_s: float = 0.0
+    """Wall time; not among the lines, which are the same in every run."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; a number that JSON lacks becomes null."""
@@ -97,8 +98,8 @@ class Report:
         more = len(self.outside) - SHOWN_OUTSIDE
         yield "outside", f"{shown}; and {more} more" if more > 0 else shown
         if self.total:
-            searched = f"{self.judged} of {self.total} nodes judged in {self.batches} batches"
-            yield "searched", f"{searched}, {self.elapsed_s:.1f} s"
+            batches = "1 batch" if self.batches == 1 else f"{self.batches} batches"
+            yield "searched", f"{self.judged} of {self.total} nodes judged in {batches}"
         yield "saved", self.folder
         if self.folder:
             yield "replay", f"onnx-harness replay {self.folder}"

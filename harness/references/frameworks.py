@@ -164,20 +164,22 @@ def _estimator_output(
 
 
 def _run_evaluator(evaluator: Any, feeds: Values) -> list[tuple[str, Value]]:
-    results = evaluator.run(None, {name: _plain(value) for name, value in feeds.items()})
+    results = evaluator.run(None, {name: plain(value) for name, value in feeds.items()})
     names = evaluator.output_names
-    return [(name, _typed(value)) for name, value in zip(names, results, strict=True)]
+    return [(name, typed(value)) for name, value in zip(names, results, strict=True)]
 
 
-def _plain(value: Value) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+def plain(value: Value) -> Any:
+    """Return a value as the ONNX reference evaluator takes it."""
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _typed(value: Any) -> Value:
+def typed(value: Any) -> Value:
+    """Return what the ONNX reference evaluator gave as the harness holds it."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
-        return tuple(_typed(item) for item in value)
+        return tuple(typed(item) for item in value)
     array: Array = np.asarray(value)
     return array.astype(object) if array.dtype.kind in "US" else array
 

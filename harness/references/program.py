@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domain import encoding
-from harness.references import frameworks
+from harness.references import frameworks, precision
 from harness.references.tracing import Trace
 
 Reply = tuple[dict[str, Any], list[Any]]
@@ -80,27 +80,39 @@ class Reference:
     def __init__(self) -> None:
         self._opened = OpenedFiles()
         self._built: Any = None
-        self._run: frameworks.Runner | None = None
         self._trace: Trace | None = None
+        self._kind = ""
+        self._methods: dict[str, str] = {}
+        self._precise: dict[str, precision.PreciseReference] = {}
 
     def build(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Build the reference; the reply names files that its declaration leaves out."""
         with self._opened, _telling_where():
             self._built = frameworks.build(request["kind"], self._load(request))
-            self._run = frameworks.runner(request["kind"], self._built, request["methods"])
+        self._kind, self._methods = request["kind"], request["methods"]
         return {"undeclared": self._opened.outside(request["declared"])}, []
 
     def run(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
-        """Run the reference on named feeds."""
+        """Run the reference on named feeds: as it was built, or in the floating type `dtype`.
+
+        In another type `below` names the places that computed with fewer bits all the same.
+        """
         feeds = encoding.decode_all(list(request["feeds"].items()), buffers)
-        if self._run is None:
-            msg = "the reference was not built"
-            raise RuntimeError(msg)
+        dtype = request["dtype"]
         with self._opened, _telling_where():
-            outputs = self._run(feeds, request["outputs"])
+            outputs, below = self._in(dtype).run(feeds, request["outputs"])
         out: list[Any] = []
         described = [[name, encoding.encode(value, out)] for name, value in outputs]
-        return {"outputs": described, "undeclared": self._opened.outside(request["declared"])}, out
+        undeclared = self._opened.outside(request["declared"])
+        return {"outputs": described, "below": below, "undeclared": undeclared}, out
+
+    def _in(self, dtype: str) -> precision.PreciseReference:
+        """Return the reference in this floating type, converted on the first call."""
+        if dtype not in self._precise:
+            self._precise[dtype] = precision.PreciseReference(
+                self._kind, self._built, dtype, self._methods
+            )
+        return self._precise[dtype]
 
     def export(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
         """Export the built reference to the file `target`."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness.domain.encoding import decode_all, encode, encode_all
 from harness.domain.inputs import hash_values
@@ -28,6 +31,8 @@ from harness.runtimes.launchers import Launcher, Program
 
 #: Raised when the way references are run changes, so that old cache entries are not found.
 REVISION = "1"
+#: Floating type of a reference that runs as its code builds it.
+AS_BUILT = ""
 #: Kind of reference -> distributions that it needs, and modules its fork server loads once.
 FRAMEWORKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "torch": (("torch",), ("numpy", "torch")),
@@ -95,6 +100,16 @@ def source_key(model: Model) -> tuple[str, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreciseOutputs:
+    """What a reference gives in one floating type, or why it gives nothing."""
+
+    steps: tuple[Values, ...] = ()
+    """Outputs of every step."""
+    refused: str = ""
+    """Why there are none: it does not run in that type, or not in all of its parts."""
+
+
 class LiveReference:
     """A reference that runs in a worker of its own."""
 
@@ -117,11 +132,18 @@ class LiveReference:
 
     def run(self, feeds: Values, outputs: Sequence[Port]) -> Values:
         """Return the reference's outputs by name; `outputs` are those of the candidate."""
+        return self.run_in(AS_BUILT, feeds, outputs)[0]
+
+    def run_in(
+        self, dtype: str, feeds: Values, outputs: Sequence[Port]
+    ) -> tuple[Values, tuple[str, ...]]:
+        """Return the outputs in a floating type, and the places that computed with fewer bits."""
         described, buffers = encode_all(feeds)
         ports = [[port.name, port.type, port.shape] for port in outputs]
-        fields = {"feeds": described, "outputs": ports}
-        reply, data = self._request("run", fields, buffers, "running the reference")
-        return decode_all(reply["outputs"], data)
+        fields = {"feeds": described, "outputs": ports, "dtype": dtype}
+        doing = f"running the reference{dtype and f' in {dtype}'}"
+        reply, data = self._request("run", fields, buffers, doing)
+        return decode_all(reply["outputs"], data), tuple(map(str, reply["below"]))
 
     def export(self, feeds: Values, fields: dict[str, Any]) -> None:
         """Write the exported model to `fields["target"]`."""
@@ -215,6 +237,53 @@ class References:
             raise
         self._cache.put(key, outputs)
         return outputs, "live"
+
+    def precise(
+        self, model: Model, steps: Sequence[Values], facts: ModelFacts, dtype: str
+    ) -> PreciseOutputs:
+        """Return the outputs of every step as the reference computes them in a floating type.
+
+        That it cannot is an answer too, and kept like outputs.
+
+        Raises:
+            HarnessError: If the reference cannot be built.
+        """
+        if model.recorded is not None:
+            return PreciseOutputs(refused="recorded outputs cannot be computed again")
+        key = key_of(dtype, *source_key(model), *map(hash_values, steps), *_ports(model, facts))
+        if (cached := self._cache.get(key)) is not None:
+            return PreciseOutputs(steps=cached)
+        if (refusal := self._cache.get(key_of(key, "refused"))) is not None:
+            return PreciseOutputs(refused=str(np.asarray(refusal[0]["why"]).item()))
+        found = self._run_precisely(model, steps, facts, dtype)
+        if found.refused:
+            why = np.array(found.refused, dtype=object)
+            self._cache.put(key_of(key, "refused"), ({"why": why},))
+        else:
+            self._cache.put(key, found.steps)
+        return found
+
+    def _run_precisely(
+        self, model: Model, steps: Sequence[Values], facts: ModelFacts, dtype: str
+    ) -> PreciseOutputs:
+        below: list[str] = []
+        live = self.live(model)
+
+        def run(feeds: Values) -> Values:
+            outputs, lower = live.run_in(dtype, feeds, facts.outputs)
+            below.extend(lower)
+            return outputs
+
+        try:
+            outputs = run_steps(run, steps, model.spec)
+        except (RunFailed, WorkerDied) as error:
+            if error.code == "reference.undeclared-file":
+                raise
+            cause = error.what.partition(f" of '{model.name}': ")[2] or error.what
+            return PreciseOutputs(refused=f"it does not run in {dtype}: {cause}")
+        if below:
+            return PreciseOutputs(refused=f"it is not {dtype} at {below[0]}")
+        return PreciseOutputs(steps=outputs)
 
     def live(self, model: Model) -> LiveReference:
         """Return the model's worker; one reference is kept at a time.

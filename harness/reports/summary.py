@@ -15,7 +15,7 @@ TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compare
 HEADINGS = (
     *("model", "contract", "provider"),
     *(verdict.lower() for verdict in Verdict),
-    *("worst / allowed", "placement"),
+    *("worst / allowed", "bound", "placement"),
 )
 #: Columns of words; those after them hold numbers and are aligned at the right.
 WORDS = 3
@@ -27,6 +27,8 @@ class _Row:
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     worst: float | None = None
+    bounds: set[str] = field(default_factory=set)
+    """What limits came from: `float64`, `table`."""
     placed: str = ""
 
 
@@ -47,7 +49,8 @@ def _cells(
     counts = [str(row.verdicts[verdict] or "-") for verdict in Verdict]
     worst = "-" if row.worst is None else f"{row.worst:.3g}"
     contract = contracts.get(model, "-").lower()
-    return (model, contract, provider or "-", *counts, worst, row.placed or "-")
+    bound = ", ".join(sorted(row.bounds)) or "-"
+    return (model, contract, provider or "-", *counts, worst, bound, row.placed or "-")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -87,6 +90,7 @@ def _add(row: _Row, record: ItemRecord) -> None:
     row.verdicts[record.verdict] += 1
     if "worst" in record.facts:
         row.worst = max(row.worst or 0.0, float(record.facts["worst"]))
+        row.bounds.add(record.facts.get("tolerance", "table").partition(":")[0])
     if record.question == "placement":
         row.placed = _placed(record)
 

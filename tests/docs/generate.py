@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domain import project, spec
+from harness.domain.bounds import ARITHMETIC, FACTORS, rule_for
 from harness.domain.providers import BUILTIN
 from harness.domain.questions import QUESTIONS
 from harness.domain.tolerance import PROVIDER_FACTORS, TABLE
@@ -39,6 +40,9 @@ SPEC_TABLES: dict[str, type] = {
     "[[case]]": spec.CaseSpec,
     "[outputs.NAME]": spec.OutputSpec,
     "outputs.NAME.tolerance.PROVIDER": spec.Tolerance,
+    "outputs.NAME.measures": spec.Measures,
+    "outputs.NAME.measures.top_k": spec.TopK,
+    "outputs.NAME.measures.kl": spec.Divergence,
     "[state]": spec.StateSpec,
     "[placement.PROVIDER]": spec.PlacementSpec,
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
@@ -138,6 +142,21 @@ def tolerances() -> Iterator[str]:
         yield f"| `{provider}` | `{dtype}` | {factor:g} |"
 
 
+def bounds() -> Iterator[str]:
+    """Yield K and floor per type, then the providers with coarser arithmetic."""
+    yield "| the build computes in | K | floor | floor for a scikit-learn reference |"
+    yield "|---|---:|---:|---:|"
+    for dtype in FACTORS:
+        rule, lone = (rule_for(dtype, "cpu", lone=lone) for lone in (False, True))
+        if rule is not None and lone is not None:
+            yield f"| `{dtype}` | {rule.factor:g} | {rule.floor:.2g} | {lone.floor:.2g} |"
+    yield ""
+    yield "| provider | the build computes in | floor of |"
+    yield "|---|---|---|"
+    for (provider, dtype), arithmetic in ARITHMETIC.items():
+        yield f"| `{provider}` | `{dtype}` | `{arithmetic}` |"
+
+
 def questions() -> Iterator[str]:
     """Yield the table of suites."""
     yield "| suite | asks | about | must have counted |"
@@ -184,6 +203,7 @@ PASSAGES: dict[str, Callable[[], Iterator[str]]] = {
     "project-keys": lambda: key_tables(PROJECT_TABLES),
     "record-keys": lambda: key_tables(RECORD_TABLES),
     "providers": providers,
+    "bounds": bounds,
     "tolerances": tolerances,
     "suites": questions,
     "options": options,

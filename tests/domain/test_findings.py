@@ -19,7 +19,7 @@ def test_an_unknown_code_is_refused() -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_codes_are_stable_names(code: str) -> None:
     """Lower case, at most two parts."""
-    assert re.fullmatch(r"[a-z-]+(\.[a-z-]+)?", code)
+    assert re.fullmatch(r"[a-z-]+(\.[a-z0-9-]+)?", code)
     assert Finding(code=code, what="w").severity is CODES[code]
 
 
@@ -30,6 +30,9 @@ def test_severities_that_let_an_item_pass_are_rare() -> None:
     }
     assert by_severity[Severity.NOT_JUDGED] == {"package.missing"}
     assert by_severity[Severity.NOT_APPLICABLE] == {"provider.not-applicable"}
+    assert by_severity[Severity.NOTE] == {
+        *("reference.not-float64", "parity.near-tie", "parity.origin")
+    }
 
 
 def test_an_error_becomes_a_finding() -> None:

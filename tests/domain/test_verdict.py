@@ -53,6 +53,15 @@ def test_the_worst_finding_decides(worse: Severity, better: Severity) -> None:
     assert verdict(*found) is verdict(*reversed(found)) is EXPECTED[worse]
 
 
+def test_a_note_changes_nothing() -> None:
+    """It stands beside every other verdict, and never in place of a count."""
+    note = Finding(code="reference.not-float64", what="why")
+    assert verdict(note) is Verdict.PASS
+    assert verdict(note, receipt=Receipt()) is Verdict.ERROR
+    for severity, expected in EXPECTED.items():
+        assert verdict(note, OF_SEVERITY[severity]) is expected
+
+
 def test_no_skips() -> None:
     """`--no-skips` makes a failure of what was not judged, not of what cannot run."""
     assert verdict(OF_SEVERITY[Severity.NOT_JUDGED], skips_allowed=False) is Verdict.FAIL
@@ -102,7 +111,7 @@ def test_another_finding_never_improves_a_verdict(
     """Judging is monotone, but for an empty receipt that a finding explains."""
     before = verdict(*found, receipt=receipt, skips_allowed=skips_allowed)
     after = verdict(*found, another, receipt=receipt, skips_allowed=skips_allowed)
-    if receipt is FULL or found:
+    if receipt is FULL or any(each.severity is not Severity.NOTE for each in found):
         assert ORDER.index(after) >= ORDER.index(before)
     else:
         assert after is not Verdict.PASS

@@ -89,7 +89,9 @@ def test_constants_are_no_blocks() -> None:
     assert outline.values == ("y",)
 
 
-@pytest.mark.parametrize(("limit", "lengths"), [(1, [1, 1, 1, 1, 1]), (30, [2, 1, 1, 1]), (1000, [5])])
+@pytest.mark.parametrize(
+    ("limit", "lengths"), [(1, [1, 1, 1, 1, 1]), (30, [2, 1, 1, 1]), (1000, [5])]
+)
 def test_batches_hold_no_more_than_the_limit(limit: int, lengths: list[int]) -> None:
     """A value that several blocks read counts once; one too large is a batch of its own."""
     found = feedable(blocks(OUTLINE, "abcdy"), OUTLINE.weights)

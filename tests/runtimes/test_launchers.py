@@ -215,16 +215,25 @@ def test_interrupted_run_leaves_no_orphans(project: MiniProject) -> None:
         env=project._environment({"PYTHONUNBUFFERED": "1"}),
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=_take_interrupts,  # noqa: PLW1509 - this process has one thread
     ) as run:
         assert run.stdout is not None
         seen = _read_until(run.stdout.fileno(), "test_parity[long")
         family = _wait_for_descendants(run.pid, 3)
         time.sleep(0.5)  # the run inside the worker has begun
         run.send_signal(signal.SIGINT)
-        rest, _ = run.communicate(timeout=PATIENCE_S)
+        try:
+            rest, _ = run.communicate(timeout=PATIENCE_S)
+        finally:
+            run.kill()
     assert run.returncode == pytest.ExitCode.INTERRUPTED, seen + rest
     assert "KeyboardInterrupt" in rest
     assert left_over(family) == set()
+
+
+def _take_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for_descendants(pid: int, count: int) -> set[int]:

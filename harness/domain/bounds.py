@@ -1,0 +1,214 @@
+"""The bound from evidence: how far a candidate may be from float64.
+
+No two programs add in the same order, so a candidate has an error, and so has its reference. Both
+are measured against a float64 run of the reference. The candidate's error may be K times that of
+the reference run in the candidate's own type, plus a floor:
+
+    error(candidate) <= K * error(reference) + FLOOR
+
+once for the root mean square over all elements of an output, and once for the largest one. Errors
+are in units of the output's scale: its root mean square, and its largest magnitude. The form is
+that of PyTorch's own check of compiled models (`torch._dynamo.utils.same`).
+
+Few elements give a poor estimate of an error. Beyond the bound a case is therefore held against a
+pool: all cases of the variant, and fresh draws up to `POOL_ELEMENTS`. The pool must keep the bound,
+the single case twice K with the reference's error as the pool shows it. A case within the bound by
+itself needs no pool: if every case keeps it, the pool does (triangle inequality).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.domain.cells import short_name
+from harness.domain.dtypes import DType
+from harness.domain.values import Values, leaves
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Elements of an output that a pool holds at least, where that can be had.
+POOL_ELEMENTS = 1000
+#: What a single case may reach in multiples of K.
+SINGLE_CASE = 2.0
+#: Type -> (K, floor in units in the last place). docs/tolerances.md has what was measured.
+FACTORS: dict[DType, tuple[float, float]] = {
+    DType.FLOAT64: (4.0, 4.0),
+    DType.FLOAT32: (4.0, 4.0),
+    DType.FLOAT16: (4.0, 4.0),
+    DType.BFLOAT16: (4.0, 4.0),
+}
+#: The floor where the reference has no error of its own in that type: scikit-learn computes in
+#: float64 throughout, so nothing stands for the sums that the candidate adds up with fewer bits.
+LONE_FLOOR = 32.0
+#: Distance of 1 to the next number: 2 to the power of minus the bits of the mantissa.
+EPSILON: dict[DType, float] = {
+    DType.FLOAT64: 2.0**-52,
+    DType.FLOAT32: 2.0**-23,
+    DType.FLOAT16: 2.0**-10,
+    DType.BFLOAT16: 2.0**-7,
+}
+#: (provider, type) -> type whose mantissa its default arithmetic has: TF32 has that of float16.
+ARITHMETIC: dict[tuple[str, DType], DType] = {
+    ("cuda", DType.FLOAT32): DType.FLOAT16,
+    ("tensorrt", DType.FLOAT32): DType.FLOAT16,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The two numbers of a bound, and where they come from."""
+
+    dtype: DType
+    """What the candidate computes in."""
+    factor: float
+    """K: multiple of the reference's own error."""
+    floor: float
+    """In units of the output's scale."""
+    source: str
+    """The rule that gave them, for messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """How far an output is from float64, in units of its scale."""
+
+    count: int
+    """Elements compared."""
+    rms: float
+    """Root mean square of the errors / root mean square of the float64 values."""
+    largest: float
+    """Greatest error / greatest magnitude of the float64 values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Candidate and reference against float64, over the same elements."""
+
+    candidate: Deviation
+    reference: Deviation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A candidate's deviation beside what is allowed."""
+
+    found: Deviation
+    limit: Deviation
+    basis: str
+    """What the limit rests on: the case alone, or the pool."""
+
+    @property
+    def share(self) -> float:
+        """Return deviation / limit, the greater of both kinds; 1 is the limit."""
+        pairs = ((self.found.rms, self.limit.rms), (self.found.largest, self.limit.largest))
+        return max(_ratio(found, most) for found, most in pairs)
+
+
+def rule_for(dtype: DType, provider: str, *, lone: bool = False) -> Rule | None:
+    """Return the rule for a build that computes in `dtype`; None where there is none.
+
+    A provider whose default arithmetic is coarser than the type gets the floor of that arithmetic.
+
+    Args:
+        dtype: What the candidate computes in.
+        provider: Its name; a runtime after `@` is left aside.
+        lone: Whether the reference cannot compute in `dtype`, so that its values are only rounded.
+    """
+    if dtype not in FACTORS:
+        return None
+    factor, units = FACTORS[dtype]
+    short = short_name(provider)
+    epsilon = EPSILON[ARITHMETIC.get((short, dtype), dtype)]
+    floor = (LONE_FLOOR if lone else units) * epsilon
+    source = f"bound table, {dtype} on {short}"
+    return Rule(dtype=dtype, factor=factor, floor=floor, source=source)
+
+
+def flattened(steps: Sequence[Values], output: str) -> FloatArray:
+    """Return all elements of an output over all steps, sequences and maps included, as float64."""
+    parts = [
+        array.astype(np.float64).reshape(-1)
+        for step in steps
+        for _, array in leaves(step[output], output)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def measure(*, exact: FloatArray, reference: FloatArray, candidate: FloatArray) -> Measured | None:
+    """Return both deviations; None if no element is finite in all three.
+
+    Args:
+        exact: The reference's float64 values, shape [N].
+        reference: Its values in the candidate's own type, shape [N].
+        candidate: The values under test, shape [N].
+    """
+    judged = np.isfinite(exact) & np.isfinite(reference) & np.isfinite(candidate)
+    if not judged.any():
+        return None
+    exact = exact[judged]
+    return Measured(
+        candidate=_deviation(candidate[judged], exact),
+        reference=_deviation(reference[judged], exact),
+    )
+
+
+def _deviation(values: FloatArray, exact: FloatArray) -> Deviation:
+    error = values - exact
+    return Deviation(
+        count=error.size,
+        rms=_rms(error) / (_rms(exact) or 1.0),  # what is zero throughout has no scale
+        largest=float(np.abs(error).max() / (np.abs(exact).max() or 1.0)),
+    )
+
+
+def _rms(values: FloatArray) -> float:
+    """Return the root mean square, without overflow for values near the greatest float64."""
+    largest = float(np.abs(values).max())
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest else 0.0
+
+
+def pooled(deviations: Iterable[Deviation]) -> Deviation:
+    """Return the deviation over the elements of all cases, each in units of its own scale."""
+    found = list(deviations)
+    count = sum(each.count for each in found)
+    squares = sum(each.count * each.rms**2 for each in found)
+    return Deviation(
+        count=count,
+        rms=float(np.sqrt(squares / count)) if count else 0.0,
+        largest=max((each.largest for each in found), default=0.0),
+    )
+
+
+def larger(one: Deviation, other: Deviation) -> Deviation:
+    """Return the greater of two deviations in each respect."""
+    return Deviation(
+        count=max(one.count, other.count),
+        rms=max(one.rms, other.rms),
+        largest=max(one.largest, other.largest),
+    )
+
+
+def allowed(reference: Deviation, rule: Rule, *, multiple: float = 1.0) -> Deviation:
+    """Return the greatest deviation that a candidate may have.
+
+    Args:
+        reference: The reference's own deviation in the candidate's type.
+        rule: K and floor.
+        multiple: What K is multiplied with.
+    """
+    factor = multiple * rule.factor
+    return Deviation(
+        count=reference.count,
+        rms=factor * reference.rms + rule.floor,
+        largest=factor * reference.largest + rule.floor,
+    )
+
+
+def _ratio(found: float, most: float) -> float:
+    if most:
+        return found / most
+    return float(np.inf) if found else 0.0

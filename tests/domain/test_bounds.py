@@ -1,0 +1,146 @@
+"""The bound from evidence: rules, deviations, pools, and when they are exceeded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.domain import bounds
+from harness.domain.bounds import EPSILON, Deviation, Rule, Standing
+from harness.domain.dtypes import DType
+from harness.domain.values import Values
+
+EXACT = np.array([3.0, -4.0, 0.0, 5.0])
+RULE = Rule(dtype=DType.FLOAT32, factor=4.0, floor=0.5, source="test")
+
+
+def deviation(rms: float, largest: float, count: int = 10) -> Deviation:
+    """Return a deviation."""
+    return Deviation(count=count, rms=rms, largest=largest)
+
+
+def test_deviations_are_in_units_of_the_scale() -> None:
+    """The same relative error gives the same figures at every scale."""
+    error = np.array([0.03, 0.0, 0.0, -0.04])
+    for scale in (1.0, 1e-30, 1e200):
+        found = bounds.measure(
+            exact=EXACT * scale, reference=EXACT * scale, candidate=(EXACT + error) * scale
+        )
+        assert found is not None
+        assert found.reference == Deviation(count=4, rms=0.0, largest=0.0)
+        assert found.candidate.rms == pytest.approx(0.05 / np.sqrt(50))
+        assert found.candidate.largest == pytest.approx(0.04 / 5)
+
+
+def test_an_output_of_zeros_has_no_scale() -> None:
+    """Its errors count as they are."""
+    zeros = np.zeros(4)
+    found = bounds.measure(exact=zeros, reference=zeros, candidate=zeros + 1e-3)
+    assert found is not None
+    assert found.candidate == Deviation(count=4, rms=1e-3, largest=1e-3)
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    """NaN and infinity have a contract of their own."""
+    broken = np.array([np.nan, -4.0, np.inf, 5.0])
+    found = bounds.measure(exact=EXACT, reference=EXACT, candidate=broken)
+    assert found is not None
+    assert (found.candidate.count, found.candidate.rms) == (2, 0.0)
+    nothing = np.full(4, np.nan)
+    assert bounds.measure(exact=EXACT, reference=nothing, candidate=EXACT) is None
+
+
+def test_nested_outputs_are_flattened_in_order() -> None:
+    """Steps, sequences and maps add up to one row of elements."""
+    steps: tuple[Values, ...] = (
+        {"y": ({"a": np.array([1.0], np.float32), "b": np.array([2.0], np.float32)},)},
+        {"y": (np.array([[3.0], [4.0]], np.float32),)},
+    )
+    assert bounds.flattened(steps, "y").tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert bounds.flattened(({"y": None},), "y").size == 0
+
+
+def test_rules_of_types_and_providers() -> None:
+    """TF32 has the mantissa of float16; a reference that is only rounded gets a wider floor."""
+    own = bounds.rule_for(DType.FLOAT32, "cpu@ort-1.31")
+    assert own is not None
+    assert own.floor == 4 * EPSILON[DType.FLOAT32]
+    cuda = bounds.rule_for(DType.FLOAT32, "cuda")
+    assert cuda is not None
+    assert cuda.floor == 4 * EPSILON[DType.FLOAT16]
+    lone = bounds.rule_for(DType.FLOAT32, "cpu", lone=True)
+    assert lone is not None
+    assert lone.floor == 32 * EPSILON[DType.FLOAT32]
+    assert bounds.rule_for(DType.INT8, "cpu") is None
+
+
+@pytest.mark.parametrize("dtype", bounds.FACTORS)
+def test_epsilon_is_the_distance_to_the_next_number(dtype: DType) -> None:
+    """The table agrees with the types."""
+    one = np.array(1, dtype=dtype.numpy)
+    half = np.array(1 + EPSILON[dtype] / 4, dtype=dtype.numpy)
+    after = np.array(1 + EPSILON[dtype], dtype=dtype.numpy)
+    assert one == half < after
+
+
+def test_a_multiple_applies_to_the_factor_alone() -> None:
+    """The floor stays."""
+    limit = bounds.allowed(deviation(1.0, 2.0), RULE, multiple=2)
+    assert (limit.rms, limit.largest) == (8.5, 16.5)
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        (deviation(1.0, 2.0), 0.5),
+        (deviation(4.0, 2.0), 2.0),
+        (deviation(1.0, 12.0), 3.0),
+        (deviation(0.0, 0.0), 0.0),
+    ],
+)
+def test_the_worse_of_both_kinds_counts(found: Deviation, share: float) -> None:
+    """One element far off is as bad as all of them a little."""
+    assert Standing(found=found, limit=deviation(2.0, 4.0), basis="").share == share
+
+
+def test_nothing_allowed() -> None:
+    """Without reference error and floor every error is beyond."""
+    none = deviation(0.0, 0.0)
+    assert Standing(found=deviation(1e-9, 0.0), limit=none, basis="").share == np.inf
+    assert Standing(found=none, limit=none, basis="").share == 0.0
+
+
+CASES = st.lists(
+    st.tuples(st.integers(1, 50), *(st.floats(0, 10, allow_subnormal=False) for _ in range(3))),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(CASES)
+def test_a_pool_keeps_the_bound_if_every_case_does(cases: list[tuple[int, ...]]) -> None:
+    """So a case within the bound by itself needs no pool."""
+    references = [deviation(rms, largest, count) for count, rms, largest, _ in cases]
+    candidates = [
+        deviation(share / 10 * limit.rms, share / 10 * limit.largest, each.count)
+        for (*_, share), each in zip(cases, references, strict=True)
+        for limit in (bounds.allowed(each, RULE),)
+    ]
+    together = Standing(
+        found=bounds.pooled(candidates),
+        limit=bounds.allowed(bounds.pooled(references), RULE),
+        basis="",
+    )
+    assert together.share <= 1 + 1e-12
+
+
+def test_pools_weigh_by_elements() -> None:
+    """A thousand elements count more than ten."""
+    found = bounds.pooled([deviation(1.0, 3.0, 990), deviation(2.0, 5.0, 10)])
+    assert found.count == 1000
+    assert found.rms == pytest.approx(np.sqrt(1.03))
+    assert found.largest == 5.0
+    assert bounds.pooled([]) == deviation(0.0, 0.0, 0)
+    assert bounds.larger(deviation(1, 4, 3), deviation(2, 3, 9)) == deviation(2, 4, 9)
