@@ -53,8 +53,8 @@ def save(
 ) -> None:
     """Write everything but the model, which is there."""
     arrays = {"inputs": _arrays(inputs), "expected": _arrays(expected)}
-    _write(folder / INPUTS, arrays["inputs"])
-    _write(folder / EXPECTED, arrays["expected"])
+    write_arrays(folder / INPUTS, arrays["inputs"])
+    write_arrays(folder / EXPECTED, arrays["expected"])
     config = setup.config
     replay = {
         "provider": setup.resolved.name,
@@ -82,7 +82,7 @@ def load(folder: Path) -> Saved:
         told = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         replay, origin = told["replay_with"], told["origin"]
         values = {
-            side: _read(folder / file, replay["dtypes"][side])
+            side: read_arrays(folder / file, replay["dtypes"][side])
             for side, file in (("inputs", INPUTS), ("expected", EXPECTED))
         }
         keys = ("threads", "optimization", "options", "config", "custom_ops")
@@ -131,7 +131,9 @@ def _arrays(values: Values) -> dict[str, Array]:
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays under any names; a number keeps names apart that files could not."""
+
     def write(target: Path) -> None:
         with zipfile.ZipFile(target, "w") as archive:
             for index, (name, array) in enumerate(arrays.items()):
@@ -141,7 +143,8 @@ def _write(path: Path, arrays: Mapping[str, Array]) -> None:
     write_atomically(path, write)
 
 
-def _read(path: Path, kinds: Mapping[str, str]) -> dict[str, Array]:
+def read_arrays(path: Path, kinds: Mapping[str, str]) -> dict[str, Array]:
+    """Return what `write_arrays` wrote; `kinds` are the element types by name."""
     with zipfile.ZipFile(path) as archive:
         found = {}
         for member in archive.namelist():
