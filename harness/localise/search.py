@@ -281,6 +281,7 @@ class Search:
             feeds=failure.feeds,
             example=example(self._model.spec),
             fields=fields,
+            deadline=self._deadline,
         )
         if not truth.sizes:
             return f"{BECAUSE[GRAPH]}, and none of its values has a counterpart in PyTorch"

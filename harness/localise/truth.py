@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from harness.domain.spec import LONGEST_S
 from harness.domain.values import Values
 from harness.localise.graph import Node, Outline
-from harness.localise.workbench import Trusted, Workbench, measure
+from harness.localise.workbench import Deadline, Trusted, Workbench, measure
 from harness.references.store import LiveReference
 
 
@@ -70,12 +71,14 @@ class TorchTruth:
         feeds: Values,
         example: Values,
         fields: dict[str, Any],
+        deadline: Deadline,
     ) -> None:
         self._live = live
+        self._deadline = deadline
         self._feeds = feeds
         self._example = example
         self._fields = fields
-        _, reply = live.trace(feeds, example, {**fields, "names": None})
+        _, reply = self._traced(None)
         known = {name: nbytes for name, _, _, nbytes in reply["known"]}
         self.method = str(reply["method"])
         if self.method == "operators":
@@ -94,27 +97,36 @@ class TorchTruth:
         """Return these values."""
         given = {name: self._feeds[name] for name in names if name in self._feeds}
         wanted = {name: self._names[name] for name in names if name not in given}
-        asked = {**self._fields, "names": sorted(set(wanted.values()))}
-        found, _ = self._live.trace(self._feeds, self._example, asked)
+        found, _ = self._traced(sorted(set(wanted.values())))
         theirs = {ours: found[name] for ours, name in wanted.items() if name in found}
         return {**given, **theirs}
+
+    def _traced(self, names: Sequence[str] | None) -> tuple[Values, dict[str, Any]]:
+        fields = {**self._fields, "names": names}
+        limit_s = self._deadline.limit(LONGEST_S)
+        return self._live.trace(self._feeds, self._example, fields, limit_s=limit_s)
 
 
 def _by_operator(outline: Outline, known: Collection[str]) -> dict[str, str]:
     """Return the graph's values that are called like an operator's result, and the outputs."""
     names = {name: name for name in outline.values if name in known}
-    outputs = {name: f"output:{i}" for i, name in enumerate(outline.outputs)}
-    return {**names, **{ours: theirs for ours, theirs in outputs.items() if theirs in known}}
+    return {**names, **_outputs(outline, known)}
+
+
+def _outputs(outline: Outline, known: Collection[str]) -> dict[str, str]:
+    """Return the outputs by position: the export may have renamed them."""
+    names = {name: f"output:{index}" for index, name in enumerate(outline.outputs)}
+    return {ours: theirs for ours, theirs in names.items() if theirs in known}
 
 
 def _by_module(outline: Outline, known: Collection[str]) -> dict[str, str]:
     """Return the values that leave a module's nodes, where a module has just one such value."""
-    found = {}
+    found = _outputs(outline, known)
     for module in known:
         inside = [node for node in outline.nodes if _is_inside(node, module)]
         leaving = _leaving(inside, outline)
         if len(leaving) == 1:
-            found[leaving[0]] = module
+            found.setdefault(leaving[0], module)
     return found
 
 

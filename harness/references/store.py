@@ -154,7 +154,7 @@ class LiveReference:
         self._request("export", request, buffers, "exporting the reference")
 
     def trace(
-        self, feeds: Values, example: Values, fields: dict[str, Any]
+        self, feeds: Values, example: Values, fields: dict[str, Any], *, limit_s: float
     ) -> tuple[Values, dict[str, Any]]:
         """Return intermediate values by name, and the reply with what else there is.
 
@@ -162,6 +162,7 @@ class LiveReference:
             feeds: Inputs of the run.
             example: Inputs that the module is exported with.
             fields: `names`, and how it is exported; see `harness.references.tracing`.
+            limit_s: Seconds before the worker is killed, at most those of the spec.
         """
         buffers: list[Any] = []
         described = [
@@ -169,7 +170,8 @@ class LiveReference:
             for each in (feeds, example)
         ]
         request = {"feeds": described[0], "example": described[1], **fields}
-        reply, data = self._request("trace", request, buffers, "tracing the reference")
+        doing = "tracing the reference"
+        reply, data = self._request("trace", request, buffers, doing, limit_s=limit_s)
         return decode_all(reply["outputs"], data), reply
 
     def close(self) -> None:
@@ -187,15 +189,20 @@ class LiveReference:
         self._request("build", fields, [], "building the reference")
 
     def _request(
-        self, op: str, fields: dict[str, Any], buffers: list[Any], doing: str
+        self,
+        op: str,
+        fields: dict[str, Any],
+        buffers: list[Any],
+        doing: str,
+        *,
+        limit_s: float | None = None,
     ) -> tuple[dict[str, Any], list[memoryview]]:
         declared = [str((self._model.folder / name).resolve()) for name in _declared(self._model)]
         request = {**fields, "declared": declared}
         doing = f"{doing} of '{self._model.name}'"
+        limit_s = min(self._limit_s, limit_s or self._limit_s)
         try:
-            reply, data = self._worker.request(
-                op, request, buffers, limit_s=self._limit_s, doing=doing
-            )
+            reply, data = self._worker.request(op, request, buffers, limit_s=limit_s, doing=doing)
         except (RunFailed, WorkerDied) as error:
             raise _as_reference_error(error, self._model, op) from None
         if reply["undeclared"]:

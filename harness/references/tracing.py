@@ -78,10 +78,11 @@ class Trace:
         ]
         try:
             with torch.inference_mode():
-                self._module(*[frameworks.to_torch(value) for value in feeds.values()])
+                result = self._module(*[frameworks.to_torch(value) for value in feeds.values()])
         finally:
             for hook in hooks:
                 hook.remove()
+        _see_outputs(result, keeper)
         keeper.drop({name for name, count in calls.items() if count > 1})
 
 
@@ -131,6 +132,8 @@ def _interpreter(graph_module: Any, keeper: _Keeper) -> Any:
 
 def _see_outputs(result: Any, keeper: _Keeper) -> None:
     """Show the program's outputs by position: the export may have renamed them."""
+    if isinstance(result, Mapping):
+        result = list(result.values())
     results: Sequence[Any] = result if isinstance(result, tuple | list) else [result]
     for index, value in enumerate(results):
         keeper.see(f"output:{index}", value)
