@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +24,8 @@ from harness.runtimes.sessions import Session, open_session
 
 #: Kinds of values that taps and cuts can carry.
 _TENSOR, _TEXT = "tensor(", "tensor(string)"
+#: Values that are counted in one run, where their shapes do not tell their sizes.
+COUNTED_AT_ONCE = 16
 _WEIGHTS = "session.model_external_initializers_file_folder_path"
 _OFF = "optimization.disable_specified_optimizers"
 #: Operator, inputs and outputs of a node of an optimised graph.
@@ -261,30 +264,52 @@ class Measured:
 
 
 def measure(bench: Workbench, trusted: Trusted, names: Sequence[str], feeds: Values) -> Measured:
-    """Return the size of every value, found in one run that keeps none of them.
+    """Return the size of every value in this run, keeping none of them.
 
-    ONNX Runtime tells the types of all values when a session is opened; the run then gives only
-    the number of elements of each.
+    ONNX Runtime tells types and shapes of all values when a session is opened, with names for
+    free dimensions, which the inputs give numbers. Where a shape depends on the data, a run gives
+    the number of elements, of a few values at a time: what waits to be counted stays in memory.
     """
     if not names:
         return Measured(sizes={}, shapes={}, outside={})
     ports = _ports(bench, trusted, names)
-    shapes = {name: port.shape for name, port in ports.items()}
     types = {name: ports[name].type for name in names if name in ports}
     tensors = [name for name in names if _is_number(types.get(name, ""))]
-    outside = {name: kind for name, kind in types.items() if name not in tensors}
-    if not tensors:
-        return Measured(sizes={}, shapes=shapes, outside=outside)
-    counts = trusted.run(bench.tapped(tensors, sizes=True), feeds)
+    free = _free_sizes(ports, feeds)
+    counts = {name: _elements(ports[name].shape, free) for name in tensors}
+    open_ones = [name for name, count in counts.items() if count is None]
+    for start in range(0, len(open_ones), COUNTED_AT_ONCE):
+        part = open_ones[start : start + COUNTED_AT_ONCE]
+        told = trusted.run(bench.tapped(part, sizes=True), feeds)
+        counts.update({name: _count(told[name + SIZE]) for name in part if name + SIZE in told})
     return Measured(
         sizes={
-            name: _count(counts[name + SIZE]) * _bits(types[name]) // 8
-            for name in tensors
-            if name + SIZE in counts
+            name: count * _bits(types[name]) // 8
+            for name, count in counts.items()
+            if count is not None
         },
-        shapes=shapes,
-        outside=outside,
+        shapes={name: port.shape for name, port in ports.items()},
+        outside={name: kind for name, kind in types.items() if name not in counts},
     )
+
+
+def _free_sizes(ports: Mapping[str, Port], feeds: Values) -> dict[str, int]:
+    """Return the sizes that this run gives to named dimensions."""
+    found: dict[str, int] = {}
+    for name, value in feeds.items():
+        shape = ports[name].shape if name in ports else None
+        if shape is not None and isinstance(value, np.ndarray) and len(shape) == value.ndim:
+            pairs = zip(shape, value.shape, strict=True)
+            found.update({size: real for size, real in pairs if isinstance(size, str)})
+    return found
+
+
+def _elements(shape: Shape, free: Mapping[str, int]) -> int | None:
+    """Return the number of elements; None if the shape leaves it open."""
+    if shape is None:
+        return None
+    sizes = [free.get(size) if isinstance(size, str) else size for size in shape]
+    return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
 def _ports(bench: Workbench, trusted: Trusted, names: Sequence[str]) -> dict[str, Port]:

@@ -27,6 +27,10 @@ FIGURES = {
         *("parity_times_pytest", "all_suites_times_pytest", "starts", "start_plugin_s"),
         *("start_no_plugin_s", "start_later_ms", "start_later_quartiles_ms"),
     },
+    "localise": {
+        *("nodes", "rounds", "ours_s", "naive_s", "largest_batch_mib", "batches"),
+        *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
+    },
     "warm_cache": {
         *("models", "rounds", "first_imports_torch", "second_imports_torch"),
         *("first_s", "second_s", "ratio"),

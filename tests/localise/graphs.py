@@ -59,10 +59,11 @@ def built(
     *,
     domains: Mapping[str, int] | None = None,
     opset: int | None = None,
+    columns: int = SIZE,
 ) -> onnx.ModelProto:
-    """Return a model from `x` [batch, SIZE] to one output of any shape."""
+    """Return a model from `x` [batch, SIZE] to one output [batch, columns]."""
     inputs = [tensor_info("x", shape=["batch", SIZE])]
-    outputs = [tensor_info(output, shape=None)]
+    outputs = [tensor_info(output, shape=["batch", columns])]
     model = make_model(nodes, inputs, outputs, weights, domains=domains)
     if opset is not None:
         model.opset_import[0].version = opset

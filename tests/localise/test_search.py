@@ -87,7 +87,8 @@ def forked(factor: np.float32) -> onnx.ModelProto:
         helper.make_node("Add", ["l2", "r2"], ["s"], name="sum"),
         helper.make_node("Add", ["s", "left"], ["y"], name="again"),
     ]
-    return built(nodes, "y", {"w": normal(SIZE, SIZE), "f": np.asarray(factor)})
+    weights = {"w": normal(SIZE, SIZE), "f": np.asarray(factor)}
+    return built(nodes, "y", weights, columns=SIZE // 2)
 
 
 def test_branches_outputs_and_constants(search: Searcher) -> None:
