@@ -97,7 +97,7 @@ class Report:
         shown = "; ".join(self.outside[:SHOWN_OUTSIDE])
         more = len(self.outside) - SHOWN_OUTSIDE
         yield "outside", f"{shown}; and {more} more" if more > 0 else shown
-        if self.total:
+        if self.batches:
             batches = "1 batch" if self.batches == 1 else f"{self.batches} batches"
             yield "searched", f"{self.judged} of {self.total} nodes judged in {batches}"
         yield "saved", self.folder
