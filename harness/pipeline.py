@@ -20,6 +20,7 @@ from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
 from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, Question
 from harness.domain.receipts import Receipt
+from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
 from harness.domain.values import Values, leaves
@@ -178,6 +179,7 @@ class Gate:
         if provider != CPU_PROVIDER:
             _refuse_empty_placement(evidence.placement(cell), cell)
         candidate = evidence.run(cell, steps)
+        changed = difference(candidate[0], evidence.run(cell, steps[:1])[0])
         yardstick = self._bounds.yardstick(cell, steps, reference)
         bound = yardstick.outputs if isinstance(yardstick, Yardstick) else ()
         comparisons = _compare_steps(
@@ -186,6 +188,7 @@ class Gate:
         held = self._held(cell, yardstick, candidate, comparisons)
         findings = tuple(finding for each in comparisons for finding in each.findings)
         findings += held.findings
+        findings += (_unsteady(cell, changed),) if changed else ()
         facts = {
             **_session_facts(session),
             "provider": provider,
@@ -234,6 +237,16 @@ def _element_type(outputs: Values, name: str) -> DType:
     """Return the type of the first tensor in an output; an empty one counts as float32."""
     found = (dtypes.of_array(array) for _, array in leaves(outputs[name], name))
     return next(found, DType.FLOAT32)
+
+
+def _unsteady(cell: Cell, changed: str) -> Finding:
+    return Finding(
+        code="parity.unstable",
+        what=f"Candidate gives other outputs for the same inputs in cell '{cell}'",
+        expected="the same bits in both runs of the first step",
+        got=changed,
+        next_step="look for random operators, or for a provider that adds in varying order",
+    )
 
 
 def _not_float64(cell: Cell, why: str) -> Finding:

@@ -99,8 +99,8 @@ def what_excuses(found: Deviation, own: Deviation, coarser: Mapping[DType, Devia
     for dtype, deviation in coarser.items():
         if deviation.rms / ALIKE <= found.rms <= deviation.rms * ALIKE:
             return (
-                f"the error is {found.rms / deviation.rms:.2g} x the reference's in {dtype}: "
-                f'something computes in {dtype}; if that is meant, declare dtype = "{dtype}"'
+                f"its size is that of {dtype} ({found.rms / deviation.rms:.2g} x the reference's "
+                f'error there): if the build is meant to compute so, declare dtype = "{dtype}"'
             )
     if not own.rms:
         return "nothing suggests that it is deserved: the reference has no error"

@@ -62,6 +62,7 @@ CODES: dict[str, Severity] = {
     "reference.signal": Severity.ERROR,
     "reference.undeclared-file": Severity.ERROR,
     "reference.recorded": Severity.ERROR,
+    "reference.unstable": Severity.ERROR,
     "reference.not-float64": Severity.NOTE,
     "export.failed": Severity.FAIL,
     # placement
@@ -80,6 +81,7 @@ CODES: dict[str, Severity] = {
     "parity.origin": Severity.NOTE,
     "parity.measure": Severity.FAIL,
     "parity.near-tie": Severity.NOTE,
+    "parity.unstable": Severity.NOTE,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,

@@ -13,6 +13,7 @@ import numpy as np
 from harness.domain.encoding import decode_all, encode, encode_all
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts
+from harness.domain.repetition import difference
 from harness.domain.session import Port
 from harness.domain.spec import ModelSpec
 from harness.domain.values import Values
@@ -116,6 +117,7 @@ class LiveReference:
     def __init__(self, launcher: Launcher, python: str, model: Model) -> None:
         self._limit_s = model.spec.limits.reference_s
         self._model = model
+        self._is_steady = False
         _, preload = FRAMEWORKS[model.spec.reference.kind]
         program = Program(name="harness.references.program", preload=preload, needs_harness=True)
         self._worker = launcher.launch(python, program, fork=True)
@@ -131,8 +133,17 @@ class LiveReference:
         return self._worker.alive
 
     def run(self, feeds: Values, outputs: Sequence[Port]) -> Values:
-        """Return the reference's outputs by name; `outputs` are those of the candidate."""
-        return self.run_in(AS_BUILT, feeds, outputs)[0]
+        """Return the reference's outputs by name; `outputs` are those of the candidate.
+
+        The first run is done twice: a reference that answers differently proves nothing.
+        """
+        found, _ = self.run_in(AS_BUILT, feeds, outputs)
+        if not self._is_steady:
+            again, _ = self.run_in(AS_BUILT, feeds, outputs)
+            if changed := difference(found, again):
+                raise _unsteady(self._model, changed)
+            self._is_steady = True
+        return found
 
     def run_in(
         self, dtype: str, feeds: Values, outputs: Sequence[Port]
@@ -366,6 +377,17 @@ def _hash(path: Path) -> str:
             msg, code="reference.failed", where=str(path),
             next_step="restore it, or correct the table [reference]",
         ) from None  # fmt: skip
+
+
+def _unsteady(model: Model, changed: str) -> HarnessError:
+    return RunFailed(
+        f"Reference of '{model.name}' gives other outputs for the same inputs",
+        code="reference.unstable",
+        where=str(model.folder / _declared(model)[0]),
+        expected="the same bits each time",
+        got=changed,
+        next_step="switch off what is random (dropout, sampling), and keep no state between calls",
+    )
 
 
 def _undeclared(model: Model, files: list[str]) -> HarnessError:

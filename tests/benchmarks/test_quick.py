@@ -27,6 +27,10 @@ FIGURES = {
         *("parity_times_pytest", "all_suites_times_pytest", "starts", "start_plugin_s"),
         *("start_no_plugin_s", "start_later_ms", "start_later_quartiles_ms"),
     },
+    "evidence": {
+        *("models", "rounds", "bound_cold_s", "bound_cached_s", "table_cold_s"),
+        *("table_cached_s", "times_cold", "times_cached"),
+    },
     "localise": {
         *("nodes", "rounds", "ours_s", "naive_s", "largest_batch_mib", "batches"),
         *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
@@ -74,5 +78,5 @@ def _skip_where_impossible(name: str) -> None:
         group="pytest11", name="harness.plugin"
     ):
         pytest.skip("the plugin is not installed: no entry point to measure")
-    if name == "warm_cache" and not importlib.util.find_spec("torch"):
+    if name in {"warm_cache", "evidence"} and not importlib.util.find_spec("torch"):
         pytest.skip("needs torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 from pathlib import Path
@@ -62,12 +63,13 @@ def test_runtime_whose_interpreter_is_gone(project: MiniProject) -> None:
 
 def test_corrupt_cache_entry_is_computed_again(project: MiniProject) -> None:
     """A broken entry of the reference's cache is noticed, replaced, and no verdict changes."""
-    for scale in (1, 2, 3):  # three models, three entries
+    for scale in (1, 2, 3):  # three models, two entries each
         model = linear_model(scale=scale).SerializeToString()
         project.add_model(f"tiny{scale}", file_spec(), {"model.onnx": model})
     project.run("--provider", "cpu")
     entries = {path: path.read_bytes() for path in (project.root / ".cache").rglob("*.values")}
-    for (path, whole), kept in zip(entries.items(), (-8, -8, 0), strict=True):
+    assert len(entries) == 6
+    for (path, whole), kept in zip(entries.items(), itertools.cycle((-8, -8, 0)), strict=False):
         path.write_bytes(whole[:kept])
     overwritten = next(iter(entries))
     overwritten.write_bytes(entries[overwritten][:-8] + bytes(8))

@@ -128,7 +128,7 @@ def test_one_layer_lowered_to_half_precision_is_caught(project: MiniProject) -> 
     """And recognised for what it is."""
     item = judged(project, model(*weights(), half=(False, True)))
     assert item.verdict is Verdict.FAIL
-    assert "something computes in float16" in item.findings[0]["next_step"]
+    assert "its size is that of float16" in item.findings[0]["next_step"]
 
 
 def test_a_build_that_promises_half_precision(project: MiniProject) -> None:
