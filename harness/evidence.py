@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -65,6 +65,19 @@ class Selection:
     """False turns every "not judged" into a failure."""
     as_of: AsOf | None = None
     """The day on which known failures are judged; None lets none of them count."""
+    localises: bool = True
+    """Whether a parity failure is followed by the search for its origin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What the search of an error's origin works with, besides the evidence itself."""
+
+    launcher: Launcher
+    runtimes: Runtimes
+    inspector: Inspector
+    references: References
+    cache: Path
 
 
 class Evidence:
@@ -94,6 +107,24 @@ class Evidence:
         self._drop_session()
         self._references.close()
         self._inspector.close()
+
+    def tools(self) -> Tools:
+        """Return what else can be run for a cell that failed."""
+        return Tools(
+            launcher=self._launcher,
+            runtimes=self._runtimes,
+            inspector=self._inspector,
+            references=self._references,
+            cache=self._cache,
+        )
+
+    def config(self, cell: Cell) -> SessionConfig:
+        """Return what the cell's session is opened from."""
+        return self._config(self.model(cell), self.provider(cell))
+
+    def saying(self, text: str) -> AbstractContextManager[None]:
+        """Show what is being done while it is done."""
+        return self._saying(text)
 
     def model(self, cell: Cell) -> Model:
         """Return the model of a cell; raises what is wrong with its spec."""

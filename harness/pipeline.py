@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.bounds import Bounds, Held, NoYardstick, Yardstick
 from harness.domain import dtypes, samples
@@ -31,8 +32,14 @@ from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
 
+if TYPE_CHECKING:
+    from harness.localise.report import Report
+
 #: Findings of the contract that leave nothing to feed.
 INPUT_CODES = frozenset({"contract.input", "contract.dtype", "contract.shape"})
+
+#: Findings of parity that have an origin inside the graph.
+VALUE_CODES = frozenset({"parity.tolerance", "parity.finite", "parity.measure"})
 
 Found = tuple[Iterable[Finding], Receipt]
 
@@ -50,6 +57,7 @@ class Gate:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._skips_allowed = selection.skips_allowed
+        self._localises = selection.localises
         self._evidence = Evidence(
             selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
         )
@@ -60,6 +68,7 @@ class Gate:
         ask = {CONTRACT: self._contract, PLACEMENT: self._placement, PARITY: self._parity}
         try:
             findings, receipt = ask[question](cell)
+            findings = self._with_origin(tuple(findings), cell)
         except HarnessError as error:
             findings, receipt = (from_error(error),), Receipt()
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
@@ -71,6 +80,17 @@ class Gate:
             skips_allowed=self._skips_allowed,
             known=self._evidence.known_failures(question, cell),
         )
+
+    def origin(self, cell: Cell, *, budget_s: float) -> Report:
+        """Return where the parity failure of a cell begins.
+
+        Raises:
+            HarnessError: If model, reference or provider cannot be had.
+        """
+        from harness.localise.search import localise  # noqa: PLC0415 - costs nothing till then
+
+        with self._evidence.saying(f"searching where {cell} begins to fail"):
+            return localise(self._evidence, cell, budget_s=budget_s)
 
     def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
         """Return for each output of a cell the chain of rules that decides how it is judged.
@@ -112,6 +132,19 @@ class Gate:
     def close(self) -> None:
         """End all workers."""
         self._evidence.close()
+
+    def _with_origin(self, findings: tuple[Finding, ...], cell: Cell) -> tuple[Finding, ...]:
+        """Add where a failure of values begins; whatever the search meets changes no verdict."""
+        if not (self._localises and any(finding.code in VALUE_CODES for finding in findings)):
+            return findings
+        try:
+            limits = self._evidence.model(cell).spec.limits
+            return (*findings, self.origin(cell, budget_s=limits.localise_s).finding())
+        except Exception as error:  # noqa: BLE001 - a fault of the search must not hide parity's
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            what = f"Where '{cell}' begins to fail was not found: {first}"
+            again = f"onnx-harness localise {cell}"
+            return (*findings, Finding(code="parity.origin", what=what, next_step=again))
 
     def _contract(self, cell: Cell) -> Found:
         model, (path, facts) = self._evidence.model(cell), self._evidence.file(cell)

@@ -25,14 +25,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"domain", "files", "results", "runtimes"},
 }
 CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
+#: The search of an error's origin sees what a cell is made of, and nothing of how it is judged.
+MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
-MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds"}
-MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "pipeline", "reports"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise"}
+MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "localise", "pipeline", "reports"}
 #: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}
 ADAPTERS = {
     "references/frameworks.py",
     "references/precision.py",
+    "references/tracing.py",
     "runtimes/worker/session.py",
 }
 

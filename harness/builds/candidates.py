@@ -65,7 +65,7 @@ def _export(model: Model, export: Export, home: Path, references: References) ->
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".tmp-") as folder:
         made = Path(folder) / "made"
         made.mkdir()
-        live.export(example(model.spec), _fields(model, export, made / MODEL))
+        live.export(example(model.spec), export_fields(model, export, made / MODEL))
         (made / CHECKSUM).write_text(_checksum(made), encoding="utf-8")
         made.rename(home)
 
@@ -96,7 +96,8 @@ def _key(model: Model, export: Export) -> str:
     )
 
 
-def _fields(model: Model, export: Export, target: Path) -> dict[str, Any]:
+def export_fields(model: Model, export: Export, target: Path) -> dict[str, Any]:
+    """Return what an exporter is asked for."""
     spec = model.spec
     return {
         "target": str(target),

@@ -79,6 +79,7 @@ CODES: dict[str, Severity] = {
     "parity.finite": Severity.FAIL,
     "parity.tolerance": Severity.FAIL,
     "parity.mismatch": Severity.FAIL,
+    "parity.origin": Severity.NOTE,
     "parity.measure": Severity.FAIL,
     "parity.near-tie": Severity.NOTE,
     "parity.unstable": Severity.NOTE,

@@ -91,6 +91,8 @@ class SessionFacts:
     load_ms: float
     start_method: str
     """`fork` or `spawn`."""
+    optimizers: tuple[str, ...] = ()
+    """Those that changed the graph, where the session was opened to tell them."""
 
 
 def check_config_keys(keys: Iterable[str], *, where: str) -> None:

@@ -462,10 +462,12 @@ class Limits:
     """One run, seconds."""
     reference_s: float = 300.0
     """Building or running the reference or the export, seconds."""
+    localise_s: float = 60.0
+    """Searching where a parity failure begins, seconds."""
 
     def __post_init__(self) -> None:
         """Check that every limit is positive."""
-        for name in ("load_s", "run_s", "reference_s"):
+        for name in ("load_s", "run_s", "reference_s", "localise_s"):
             if not 0 < getattr(self, name) <= LONGEST_S:
                 allowed = f"above 0 and at most {LONGEST_S:g} seconds"
                 msg = f"'{name}' must be {allowed}, got {getattr(self, name):g}"

@@ -75,6 +75,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "else today.",
     )
     group.addoption(
+        "--no-localise",
+        action="store_true",
+        help="Do not search where a parity failure begins. Default: off; limits.localise_s of a "
+        "spec bounds the search.",
+    )
+    group.addoption(
         "--harness-json",
         default=None,
         metavar="FILE",

@@ -62,6 +62,7 @@ class HarnessOptions:
     skips_allowed: bool
     as_of: str | None
     excuses_allowed: bool
+    localises: bool
     record: Path | None
 
 
@@ -304,6 +305,7 @@ class HarnessState:
                 provider_options=self.options.provider_options,
                 skips_allowed=self.options.skips_allowed,
                 as_of=self._as_of,
+                localises=self.options.localises,
             )
             self._gate = Gate(
                 selection,
@@ -356,6 +358,7 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         skips_allowed=not config.getoption("no_skips"),
         as_of=config.getoption("as_of"),
         excuses_allowed=not config.getoption("runxfail", default=False),
+        localises=not config.getoption("no_localise"),
         record=_record_path(config),
     )
 

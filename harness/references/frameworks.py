@@ -85,8 +85,8 @@ def _run_torch(module: Any, feeds: Values, names: Sequence[str]) -> list[tuple[s
     import torch
 
     with torch.inference_mode():
-        result = module(*[_to_torch(value) for value in feeds.values()])
-    return [(name, _from_torch(value)) for name, value in _named(result, names)]
+        result = module(*[to_torch(value) for value in feeds.values()])
+    return [(name, from_torch(value)) for name, value in _named(result, names)]
 
 
 def _named(result: Any, names: Sequence[str]) -> list[tuple[str, Any]]:
@@ -100,7 +100,8 @@ def _named(result: Any, names: Sequence[str]) -> list[tuple[str, Any]]:
     return list(zip(names, results, strict=True))
 
 
-def _to_torch(value: Value) -> Any:
+def to_torch(value: Value) -> Any:
+    """Return a tensor of PyTorch's."""
     import torch
 
     if not isinstance(value, np.ndarray):
@@ -111,13 +112,14 @@ def _to_torch(value: Value) -> Any:
     return torch.from_numpy(value.copy())
 
 
-def _from_torch(value: Any) -> Value:
+def from_torch(value: Any) -> Value:
+    """Return what a module or an operator gave as the harness holds it."""
     import torch
 
     if value is None:
         return None
     if isinstance(value, tuple | list):
-        return tuple(_from_torch(item) for item in value)
+        return tuple(from_torch(item) for item in value)
     if not isinstance(value, torch.Tensor):
         msg = f"the reference returned {type(value).__name__} instead of a tensor"
         raise TypeError(msg)
@@ -183,26 +185,40 @@ def typed(value: Any) -> Value:
 
 
 def _export_torch(module: Any, feeds: Values, request: Mapping[str, Any]) -> None:
-    """Export with the dynamo exporter; named dimensions stay free."""
+    program = torch_program(module, feeds, request)
+    _make_portable(program.model, Path(request["folder"]))
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    program.save(request["target"], external_data=size > _EXTERNAL_BYTES)
+
+
+def torch_program(
+    module: Any, feeds: Values, request: Mapping[str, Any], *, optimize: bool = True
+) -> Any:
+    """Return what the dynamo exporter makes of a module; named dimensions stay free.
+
+    Args:
+        module: The module.
+        feeds: Example inputs.
+        request: Output names, opset and shapes.
+        optimize: Whether the ONNX graph is optimised; the names in PyTorch's stay the same.
+    """
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        program = torch.onnx.export(
+        return torch.onnx.export(
             module,
-            tuple(_to_torch(value) for value in feeds.values()),
+            tuple(to_torch(value) for value in feeds.values()),
             dynamo=True,
             verbose=False,
+            optimize=optimize,
             input_names=list(feeds),
             output_names=request["output_names"] or None,
             opset_version=request["opset"],
             dynamic_shapes=_dynamic_shapes(request["shapes"]),
         )
-    _make_portable(program.model, Path(request["folder"]))
-    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
-    program.save(request["target"], external_data=size > _EXTERNAL_BYTES)
 
 
 def _dynamic_shapes(shapes: Sequence[Sequence[int | str]]) -> tuple[dict[int, str], ...]:

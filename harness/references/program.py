@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.domain import encoding
 from harness.references import frameworks, precision
+from harness.references.tracing import Trace
 
 Reply = tuple[dict[str, Any], list[Any]]
 #: Of the names under which references are imported.
@@ -79,6 +80,7 @@ class Reference:
     def __init__(self) -> None:
         self._opened = OpenedFiles()
         self._built: Any = None
+        self._trace: Trace | None = None
         self._kind = ""
         self._methods: dict[str, str] = {}
         self._precise: dict[str, precision.PreciseReference] = {}
@@ -118,6 +120,23 @@ class Reference:
         with self._opened, _telling_where():
             frameworks.export(request["kind"], self._built, feeds, request)
         return {"undeclared": self._opened.outside(request["declared"])}, []
+
+    def trace(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Return intermediate values of a torch reference by the names of its operators.
+
+        Without `names` only their names, element types and shapes are told.
+        """
+        feeds = encoding.decode_all(list(request["feeds"].items()), buffers)
+        with self._opened, _telling_where():
+            if self._trace is None:
+                example = encoding.decode_all(list(request["example"].items()), buffers)
+                self._trace = Trace(self._built, example, request)
+            known, found = self._trace.values(feeds, request["names"])
+        out: list[Any] = []
+        described = [[name, encoding.encode(value, out)] for name, value in found.items()]
+        undeclared = self._opened.outside(request["declared"])
+        reply = {"outputs": described, "known": known, "method": self._trace.method}
+        return {**reply, "undeclared": undeclared}, out
 
     def _load(self, request: dict[str, Any]) -> Any:
         """Return what the entry names: a function's result, or the path as it is."""
@@ -172,4 +191,5 @@ HANDLERS = {
     "build": _reference.build,
     "run": _reference.run,
     "export": _reference.export,
+    "trace": _reference.trace,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.domain.encoding import decode_all, encode_all
+from harness.domain.encoding import decode_all, encode, encode_all
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts
 from harness.domain.repetition import difference
@@ -165,6 +165,27 @@ class LiveReference:
         request["folder"] = str(model.folder)
         self._request("export", request, buffers, "exporting the reference")
 
+    def trace(
+        self, feeds: Values, example: Values, fields: dict[str, Any], *, limit_s: float
+    ) -> tuple[Values, dict[str, Any]]:
+        """Return intermediate values by name, and the reply with what else there is.
+
+        Args:
+            feeds: Inputs of the run.
+            example: Inputs that the module is exported with.
+            fields: `names`, and how it is exported; see `harness.references.tracing`.
+            limit_s: Seconds before the worker is killed, at most those of the spec.
+        """
+        buffers: list[Any] = []
+        described = [
+            {name: encode(value, buffers) for name, value in each.items()}
+            for each in (feeds, example)
+        ]
+        request = {"feeds": described[0], "example": described[1], **fields}
+        doing = "tracing the reference"
+        reply, data = self._request("trace", request, buffers, doing, limit_s=limit_s)
+        return decode_all(reply["outputs"], data), reply
+
     def close(self) -> None:
         """End the worker."""
         self._worker.close()
@@ -180,15 +201,20 @@ class LiveReference:
         self._request("build", fields, [], "building the reference")
 
     def _request(
-        self, op: str, fields: dict[str, Any], buffers: list[Any], doing: str
+        self,
+        op: str,
+        fields: dict[str, Any],
+        buffers: list[Any],
+        doing: str,
+        *,
+        limit_s: float | None = None,
     ) -> tuple[dict[str, Any], list[memoryview]]:
         declared = [str((self._model.folder / name).resolve()) for name in _declared(self._model)]
         request = {**fields, "declared": declared}
         doing = f"{doing} of '{self._model.name}'"
+        limit_s = min(self._limit_s, limit_s or self._limit_s)
         try:
-            reply, data = self._worker.request(
-                op, request, buffers, limit_s=self._limit_s, doing=doing
-            )
+            reply, data = self._worker.request(op, request, buffers, limit_s=limit_s, doing=doing)
         except (RunFailed, WorkerDied) as error:
             raise _as_reference_error(error, self._model, op) from None
         if reply["undeclared"]:

@@ -95,6 +95,7 @@ def open_session(
     *,
     fork: bool,
     limit_s: float,
+    optimized_file: Path | None = None,
 ) -> Session:
     """Open `model` in a new worker of `runtime`.
 
@@ -105,6 +106,8 @@ def open_session(
         model: File; opened by path, so that models above 2 GB work.
         fork: Whether the provider allows forked workers.
         limit_s: Seconds before the worker is killed.
+        optimized_file: Where ONNX Runtime writes the graph as it optimised it; the facts then
+            name the optimisers that changed it.
 
     Raises:
         RunFailed: If ONNX Runtime refused the model or the options.
@@ -112,10 +115,11 @@ def open_session(
         EnvironmentProblem: If the runtime is broken.
     """
     worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
+    optimized = {"optimized_file": str(optimized_file)} if optimized_file else {}
     try:
         reply, _ = worker.request(
             "open",
-            {"model": str(model), **_fields(config)},
+            {"model": str(model), **_fields(config), **optimized},
             [],
             limit_s=limit_s,
             doing="opening a session",
@@ -193,6 +197,7 @@ def _facts(runtime: Runtime, worker: Worker, reply: dict[str, Any]) -> SessionFa
         placement=None if placement is None else _grouped(placement),
         load_ms=reply["load_ns"] / 1e6,
         start_method=worker.start_method,
+        optimizers=tuple(reply.get("optimizers", ())),
     )
 
 

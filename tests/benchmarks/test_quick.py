@@ -31,6 +31,10 @@ FIGURES = {
         *("models", "rounds", "bound_cold_s", "bound_cached_s", "table_cold_s"),
         *("table_cached_s", "times_cold", "times_cached"),
     },
+    "localise": {
+        *("nodes", "rounds", "ours_s", "naive_s", "largest_batch_mib", "batches"),
+        *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
+    },
     "warm_cache": {
         *("models", "rounds", "first_imports_torch", "second_imports_torch"),
         *("first_s", "second_s", "ratio"),

@@ -83,7 +83,7 @@ tolerance.cpu = { atol = 1.0, rtol = 0.0, reason = "" }
         ("[session]\nthread = 1", "unknown key 'session.thread'; did you mean 'threads'?"),
         (
             "[limits]\nzzz = 1",
-            "unknown key 'limits.zzz'; expected one of load_s, reference_s, run_s",
+            "unknown key 'limits.zzz'; expected one of load_s, localise_s, reference_s, run_s",
         ),
         (
             '[inputs.x]\ndtype = "float"',

@@ -14,12 +14,15 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import time
 from typing import Any
 
 from . import values
 from .serve import Refused
 
+#: Tells where the external data of a model lies that is given as bytes.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 #: In the order in which they need each other.
 TENSORRT_LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
@@ -35,6 +38,9 @@ LEVELS = {
     "layout": "ORT_ENABLE_LAYOUT",
     "all": "ORT_ENABLE_ALL",
 }
+
+#: How ONNX Runtime logs that an optimiser changed the graph.
+OPTIMIZER = re.compile(r"GraphTransformer (\S+) modified: 1")
 
 Reply = tuple[dict[str, Any], list[Any]]
 
@@ -65,16 +71,15 @@ class Inference:
     def open(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Open the session and tell what it really got."""
         ort = self._import(request)
-        started = time.perf_counter_ns()
+        started, logged = time.perf_counter_ns(), _log_size()
         options = self._options(request)
         providers = [(name, settings) for name, settings in request["providers"]]
+        model = _given_model(request)
         if request.get("plugin"):
             _add_plugin(ort, options, request["plugin"])
-            session = ort.InferenceSession(request["model"], options)
+            session = ort.InferenceSession(model, options)
         else:
-            session = ort.InferenceSession(
-                request["model"], options, providers=providers, enable_fallback=0
-            )
+            session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         session.disable_fallback()
         self._keep(session)
         return {
@@ -85,6 +90,7 @@ class Inference:
             "inputs": [[node.name, node.type, node.shape] for node in self._inputs],
             "outputs": [[node.name, node.type, node.shape] for node in self._outputs],
             "placement": _placement(session),
+            "optimizers": _optimizers(logged) if request.get("optimized_file") else [],
             "pid": os.getpid(),
         }, []
 
@@ -153,6 +159,9 @@ class Inference:
         if request.get("profile_prefix"):
             options.enable_profiling = True
             options.profile_file_prefix = request["profile_prefix"]
+        if request.get("optimized_file"):
+            options.optimized_model_filepath = request["optimized_file"]
+            options.log_severity_level = 1  # at this level it names every optimiser
         if hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
             options.add_session_config_entry(RECORD_PLACEMENT, "1")
         for key, value in request["config"].items():
@@ -179,6 +188,15 @@ def warm_up() -> None:
     trial = Inference()
     trial.open({**tiny, "optimization": "all", "custom_ops": [], "config": {}}, [])
     trial.run({"feeds": {"x": one}}, [memoryview(bytes(4))])
+
+
+def _given_model(request: dict[str, Any]) -> Any:
+    """Return the model's path; its bytes if its external data lies in another folder."""
+    path = request["model"]
+    if EXTERNAL_FOLDER not in request["config"]:
+        return path
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _level(ort: Any, name: str) -> Any:
@@ -238,6 +256,25 @@ def _placement(session: Any) -> list[Any] | None:
         [part.ep_name, [[node.name, node.domain, node.op_type] for node in part.get_nodes()]]
         for part in session.get_provider_graph_assignment_info()
     ]
+
+
+def _log_size() -> int:
+    try:
+        return os.fstat(2).st_size
+    except OSError:
+        return 0
+
+
+def _optimizers(start: int) -> list[str]:
+    """Return the optimisers that changed the graph, as ONNX Runtime's own log names them.
+
+    Standard error is the worker's log file, which it may read as well as write.
+    """
+    try:
+        text = os.pread(2, max(0, _log_size() - start), start).decode(errors="replace")
+    except OSError:
+        return []
+    return list(dict.fromkeys(OPTIMIZER.findall(text)))
 
 
 def _build_info(ort: Any) -> str:

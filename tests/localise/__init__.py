@@ -1,0 +1,1 @@
+"""Tests of the search for where an error begins."""
