@@ -26,7 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
 MAY_IMPORT["pipeline"] = CORE | {"evidence"}
+#: It judges mutants with the very gate that it puts to the test, so it stands above the pipeline.
+MAY_IMPORT["proving"] = CORE | {"evidence", "pipeline"}
 MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "pipeline", "reports"}
+MAY_IMPORT["cli"] = MAY_IMPORT["cli"] | {"proving"}
 #: Frameworks run in workers; two adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}
 ADAPTERS = {"references/frameworks.py", "runtimes/worker/session.py"}

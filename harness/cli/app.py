@@ -8,7 +8,7 @@ import typer
 from typer.main import get_command
 
 import harness
-from harness.cli import PROGRAM, doctor, model, report, runtime
+from harness.cli import PROGRAM, doctor, model, prove, report, runtime
 
 app = typer.Typer(
     name=PROGRAM,
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="doctor")(doctor.doctor)
+app.command(name="prove")(prove.prove)
 app.add_typer(runtime.app, name="runtime")
 app.add_typer(model.app, name="model")
 app.add_typer(report.app, name="report")

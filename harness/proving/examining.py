@@ -1,0 +1,253 @@
+"""Why a mutant was not killed: it computes the same, or the suite lacks inputs or strictness.
+
+Found by experiment: mutant and original are both computed in float64 on the suite's own inputs
+and on drawn ones. What differs by less than the original's own float32 error is equivalent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.domain.cells import Cell
+from harness.domain.compare import compare
+from harness.domain.deviation import Deviation, added, all_within, deviations
+from harness.domain.mutants import Fate, Mutant, Reason, Trial
+from harness.domain.values import Value, Values
+from harness.errors import HarnessError
+from harness.evidence import Evidence
+from harness.files.models import Model
+from harness.proving.bench import MUTANT, ORIGINAL, Bench, NotInFloat64
+from harness.proving.judging import PROVIDER, Suite
+from harness.proving.probes import WIDER, Probe, Probes
+
+#: Seconds that one mutant is examined; what was seen until then counts, and is told.
+EXAMINE_S = 120.0
+#: Probes from widened ranges.
+OUTSIDE = 3
+
+Steps = tuple[Values, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A probe, and what the original makes of it."""
+
+    probe: Probe
+    wide: Steps
+    """In float64."""
+    given: Steps
+    """As its session gives it."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What comparing a mutant with its original showed so far."""
+
+    differences: dict[str, Deviation]
+    inputs: int = 0
+    declared: float = 0.0
+    """Greatest difference / allowed difference on the suite's own inputs."""
+    drawn: float = 0.0
+    """The same on drawn inputs."""
+    killer: Probe | None = None
+    """A drawn probe whose difference is not allowed."""
+
+
+class Examiner:
+    """Examines the survivors of one model; the original is computed once.
+
+    Args:
+        model: The model.
+        cell: Any cell of it on the CPU.
+        evidence: Of the original.
+        bench: Computes in float64.
+        unmutated: What the suite says of the original.
+    """
+
+    def __init__(
+        self, model: Model, cell: Cell, *, evidence: Evidence, bench: Bench, unmutated: Suite
+    ) -> None:
+        self._model = model
+        self._cell = cell
+        self._evidence = evidence
+        self._bench = bench
+        self._unmutated = unmutated
+        self._probes = Probes(model, evidence)
+        self._known: list[Known] = []
+        self._error: dict[str, Deviation] = {}
+        self._impossible: NotInFloat64 | None = None
+
+    @property
+    def inputs(self) -> int:
+        """Return the inputs that a survivor is compared on."""
+        return sum(known.probe.inputs for known in self._known)
+
+    def examine(self, mutant: Mutant, suite: Suite) -> Trial:
+        """Return the fate of a mutant that the suite has passed."""
+        try:
+            self._prepare()
+            seen = self._compare()
+            return self._trial(mutant, suite, seen)
+        except NotInFloat64 as error:
+            return Trial(
+                mutant=mutant,
+                fate=Fate.UNDECIDED,
+                reason=Reason.NO_FLOAT64,
+                told=error.what,
+                remedy=self._stricter(max(suite.worst.values(), default=0.0)),
+            )
+
+    def _prepare(self) -> None:
+        """Compute the original on all probes, once."""
+        if self._impossible is not None:
+            raise self._impossible
+        if self._known:
+            return
+        end = time.monotonic() + EXAMINE_S
+        try:
+            for probe in self._all_probes():
+                wide = self._bench.evaluate(ORIGINAL, probe.steps, self._model.spec)
+                given = self._evidence.run(self._cell, probe.steps)
+                self._known.append(Known(probe=probe, wide=wide, given=given))
+                self._error = added(self._error, _between(wide, given))
+                if time.monotonic() > end:
+                    return
+        except NotInFloat64 as error:
+            self._impossible = error
+            raise
+
+    def _all_probes(self) -> Iterator[Probe]:
+        yield from self._probes.declared()
+        yield from self._probes.drawn()
+
+    def _compare(self) -> Seen:
+        """Compare until a drawn probe would kill, time is up, or all probes are seen."""
+        seen, end = Seen(differences={}), time.monotonic() + EXAMINE_S
+        for known in self._known:
+            wide = self._bench.evaluate(MUTANT, known.probe.steps, self._model.spec)
+            seen.differences = added(seen.differences, _between(known.wide, wide))
+            seen.inputs += known.probe.inputs
+            share = self._share(known, wide)
+            if known.probe.declared:
+                seen.declared = max(seen.declared, share)
+            else:
+                seen.drawn = max(seen.drawn, share)
+                seen.killer = known.probe if share > 1 else None
+            if seen.killer is not None or time.monotonic() > end:
+                break
+        return seen
+
+    def _share(self, known: Known, wide: Steps) -> float:
+        """Return the greatest difference / allowed difference; infinite for a wrong label."""
+        worst = 0.0
+        for reference, candidate, given in zip(known.wide, wide, known.given, strict=True):
+            comparison = compare(
+                reference=_cast(reference, given),
+                candidate=_cast(candidate, given),
+                outputs=self._model.spec.outputs,
+                provider=PROVIDER,
+                cell=known.probe.name,
+            )
+            wrong = comparison.findings and comparison.worst <= 1
+            worst = max(worst, float("inf") if wrong else comparison.worst)
+        return worst
+
+    def _trial(self, mutant: Mutant, suite: Suite, seen: Seen) -> Trial:
+        if all_within(seen.differences, self._error):
+            told = f"{_told(seen.differences, self._error)}, over {seen.inputs} inputs"
+            return Trial(mutant=mutant, fate=Fate.EQUIVALENT, reason=Reason.DEAD, told=told)
+        if seen.killer is not None:
+            told = (
+                f"drawn inputs show {seen.drawn:.3g} times what is allowed, "
+                f"the suite's own cases {seen.declared:.2g} times"
+            )
+            return _survivor(mutant, Reason.FEW_INPUTS, told, f"add\n{seen.killer.as_case}")
+        outside = self._outside()
+        if outside > 1:
+            told = (
+                f"with the ranges of floating inputs {WIDER:g} times as wide, the difference is "
+                f"{outside:.3g} times what is allowed; inside them {_most(seen):.2g} times"
+            )
+            remedy = "a case with values from the whole range that users send, if it is wider"
+            return _survivor(mutant, Reason.FEW_INPUTS, told, remedy)
+        told = f"{_told(seen.differences, self._error)}, and {_most(seen):.2g} of what is allowed"
+        strict = max(_most(seen), max(suite.worst.values(), default=0.0))
+        return _survivor(mutant, Reason.TOLERANCE, told, self._stricter(strict))
+
+    def _outside(self) -> float:
+        """Return the greatest share of the allowed difference outside the declared ranges."""
+        worst = 0.0
+        for probe in self._probes.outside(OUTSIDE):
+            try:
+                reference = self._bench.evaluate(ORIGINAL, probe.steps, self._model.spec)
+                candidate = self._bench.evaluate(MUTANT, probe.steps, self._model.spec)
+                given = self._evidence.run(self._cell, probe.steps)
+            except HarnessError:  # the model need not work outside its ranges
+                return worst
+            known = Known(probe=probe, wide=reference, given=given)
+            worst = max(worst, self._share(known, candidate))
+        return worst
+
+    def _stricter(self, share: float) -> str:
+        own = max(self._unmutated.worst.values(), default=0.0)
+        if share <= own:
+            return f"no tolerance: the unmutated model itself uses {own:.2g} of what is allowed"
+        return (
+            f"tolerances below {share:.2g} of the present ones; "
+            f"the unmutated model uses {own:.2g} of them"
+        )
+
+
+def _survivor(mutant: Mutant, reason: Reason, told: str, remedy: str) -> Trial:
+    return Trial(mutant=mutant, fate=Fate.SURVIVED, reason=reason, told=told, remedy=remedy)
+
+
+def _most(seen: Seen) -> float:
+    return max(seen.declared, seen.drawn)
+
+
+def _between(reference: Steps, candidate: Steps) -> dict[str, Deviation]:
+    total: dict[str, Deviation] = {}
+    for expected, got in zip(reference, candidate, strict=True):
+        total = added(total, deviations(expected, got))
+    return total
+
+
+def _told(found: Mapping[str, Deviation], error: Mapping[str, Deviation]) -> str:
+    """Return the output that differs most, in units of the float32 error, with both."""
+    if not any(each.maximum or each.mismatches for each in found.values()):
+        return "float64 outputs are the same"
+    name = max(found, key=lambda key: _relative(found[key], error.get(key, Deviation())))
+    one, own = found[name], error.get(name, Deviation())
+    if one.mismatches:
+        return f"output '{name}' differs in {one.mismatches} elements ({own.mismatches} in float32)"
+    return (
+        f"float64 output '{name}' differs by {one.maximum:.2g} (RMS {one.rms:.2g}), "
+        f"its float32 error is {own.maximum:.2g} (RMS {own.rms:.2g})"
+    )
+
+
+def _relative(found: Deviation, error: Deviation) -> float:
+    if found.mismatches > error.mismatches:
+        return float("inf")
+    pairs = ((found.maximum, error.maximum), (found.rms, error.rms))
+    return max((one / own if own else float("inf")) if one else 0.0 for one, own in pairs)
+
+
+def _cast(values: Values, like: Values) -> Values:
+    return {name: _cast_value(value, like.get(name)) for name, value in values.items()}
+
+
+def _cast_value(value: Value, like: Value) -> Value:
+    """Return float64 values in the types that the session gives."""
+    if isinstance(value, tuple) and isinstance(like, tuple) and len(value) == len(like):
+        return tuple(_cast_value(one, other) for one, other in zip(value, like, strict=True))
+    if isinstance(value, dict) and isinstance(like, dict):
+        return {key: _cast_value(one, like.get(key)) for key, one in value.items()}
+    if isinstance(value, np.ndarray) and isinstance(like, np.ndarray):
+        return value.astype(like.dtype)
+    return value
