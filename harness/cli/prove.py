@@ -178,10 +178,10 @@ def _curve(proof: Proof) -> Iterator[str]:
 
 def _survivor(trial: Trial) -> Iterator[str]:
     yield f"  {trial.fate}: {trial.mutant.id}"
-    yield f"    reason:   {trial.reason}: {trial.told}"
-    first, *rest = trial.remedy.splitlines() or [""]
-    yield f"    killed by {first}" if first else "    nothing known would kill it"
-    yield from (f"              {line}" for line in rest)
+    yield f"    reason:    {trial.reason}: {trial.told}"
+    first, *rest = trial.remedy.splitlines()
+    yield f"    killed by: {first}"
+    yield from (f"               {line}" for line in rest)
 
 
 def _summary(results: list[Proof | Refusal]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.domain.encoding import decode_all, encode_all
 from harness.domain.mutants import Mutant
 from harness.domain.values import Value, Values
-from harness.errors import RunFailed
+from harness.errors import RunFailed, WorkerDied
 from harness.references.store import run_steps
 from harness.runtimes.launchers import Launcher, Program
 from harness.runtimes.workers import Worker
@@ -98,9 +98,9 @@ class Bench:
         fields = {"which": which, "feeds": described}
         try:
             reply, data = self._request("evaluate", fields, buffers, "computing in float64")
-        except Exception as error:
-            msg = f"The evaluator failed: {error}".splitlines()[0]
-            raise NotInFloat64(msg, code="run.failed") from error
+        except (RunFailed, WorkerDied) as error:
+            msg = f"The evaluator failed: {error.what}"
+            raise NotInFloat64(msg, code="run.failed") from None
         if reply["narrow"]:
             msg = f"Not all of it is computed in float64: {'; '.join(reply['narrow'][:3])}"
             raise NotInFloat64(msg, code="run.failed")

@@ -1,14 +1,16 @@
 """Why a mutant was not killed: it computes the same, or the suite lacks inputs or strictness.
 
 Found by experiment: mutant and original are both computed in float64 on the suite's own inputs
-and on drawn ones. What differs by less than the original's own float32 error is equivalent.
+and on drawn ones. What differs by less than the original's own float32 error is equivalent. Where
+float64 cannot be had, their sessions are compared: only outputs that are the same bit for bit on
+all inputs are equivalent then, and what differs within tolerance is undecided.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class Known:
 
     probe: Probe
     wide: Steps
-    """In float64."""
+    """In float64; where that is impossible, what its session gives."""
     given: Steps
     """As its session gives it."""
 
@@ -77,58 +79,74 @@ class Examiner:
         self._bench = bench
         self._unmutated = unmutated
         self._probes = Probes(model, evidence)
-        self._known: list[Known] = []
+        self._in_float64: list[Known] = []
+        self._in_sessions: list[Known] = []
         self._error: dict[str, Deviation] = {}
         self._impossible: NotInFloat64 | None = None
 
     @property
     def inputs(self) -> int:
         """Return the inputs that a survivor is compared on."""
-        return sum(known.probe.inputs for known in self._known)
+        return sum(each.probe.inputs for each in self._in_float64 or self._in_sessions)
 
-    def examine(self, mutant: Mutant, suite: Suite) -> Trial:
-        """Return the fate of a mutant that the suite has passed."""
+    def examine(self, mutant: Mutant, suite: Suite, altered: Evidence) -> Trial:
+        """Return the fate of a mutant that the suite has passed.
+
+        Args:
+            mutant: The mutant; the bench has made it.
+            suite: What the suite said.
+            altered: Evidence about the mutant.
+        """
         try:
-            self._prepare()
-            seen = self._compare()
-            return self._trial(mutant, suite, seen)
+            return self._trial(mutant, suite, self._compare(self._prepared(), self._evaluated))
         except NotInFloat64 as error:
-            return Trial(
-                mutant=mutant,
-                fate=Fate.UNDECIDED,
-                reason=Reason.NO_FLOAT64,
-                told=error.what,
-                remedy=self._stricter(max(suite.worst.values(), default=0.0)),
-            )
+            why = error.what
+        if not self._in_sessions:
+            self._in_sessions = self._in_float64 or list(self._run(wide=False))
+        seen = self._compare(
+            [replace(known, wide=known.given) for known in self._in_sessions],
+            lambda probe: altered.run(self._cell, probe.steps),
+        )
+        return self._without_float64(mutant, suite, seen, why)
 
-    def _prepare(self) -> None:
-        """Compute the original on all probes, once."""
+    def _evaluated(self, probe: Probe) -> Steps:
+        return self._bench.evaluate(MUTANT, probe.steps, self._model.spec)
+
+    def _prepared(self) -> list[Known]:
+        """Return the original in float64 on all probes, computed once."""
         if self._impossible is not None:
             raise self._impossible
-        if self._known:
-            return
+        if not self._in_float64:
+            try:
+                known = list(self._run(wide=True))
+            except NotInFloat64 as error:
+                self._impossible = error
+                raise
+            for each in known:
+                self._error = added(self._error, _between(each.wide, each.given))
+            self._in_float64 = known
+        return self._in_float64
+
+    def _run(self, *, wide: bool) -> Iterator[Known]:
+        """Run the original on all probes, or on those that the time allows."""
         end = time.monotonic() + EXAMINE_S
-        try:
-            for probe in self._all_probes():
-                wide = self._bench.evaluate(ORIGINAL, probe.steps, self._model.spec)
-                given = self._evidence.run(self._cell, probe.steps)
-                self._known.append(Known(probe=probe, wide=wide, given=given))
-                self._error = added(self._error, _between(wide, given))
-                if time.monotonic() > end:
-                    return
-        except NotInFloat64 as error:
-            self._impossible = error
-            raise
+        for probe in self._all_probes():
+            given = self._evidence.run(self._cell, probe.steps)
+            spec = self._model.spec
+            best = self._bench.evaluate(ORIGINAL, probe.steps, spec) if wide else given
+            yield Known(probe=probe, wide=best, given=given)
+            if time.monotonic() > end:
+                return
 
     def _all_probes(self) -> Iterator[Probe]:
         yield from self._probes.declared()
-        yield from self._probes.drawn()
+        yield from self._probes.enough()
 
-    def _compare(self) -> Seen:
+    def _compare(self, known_probes: list[Known], compute: Callable[[Probe], Steps]) -> Seen:
         """Compare until a drawn probe would kill, time is up, or all probes are seen."""
         seen, end = Seen(differences={}), time.monotonic() + EXAMINE_S
-        for known in self._known:
-            wide = self._bench.evaluate(MUTANT, known.probe.steps, self._model.spec)
+        for known in known_probes:
+            wide = compute(known.probe)
             seen.differences = added(seen.differences, _between(known.wide, wide))
             seen.inputs += known.probe.inputs
             share = self._share(known, wide)
@@ -161,11 +179,7 @@ class Examiner:
             told = f"{_told(seen.differences, self._error)}, over {seen.inputs} inputs"
             return Trial(mutant=mutant, fate=Fate.EQUIVALENT, reason=Reason.DEAD, told=told)
         if seen.killer is not None:
-            told = (
-                f"drawn inputs show {seen.drawn:.3g} times what is allowed, "
-                f"the suite's own cases {seen.declared:.2g} times"
-            )
-            return _survivor(mutant, Reason.FEW_INPUTS, told, f"add\n{seen.killer.as_case}")
+            return self._too_few(mutant, seen, seen.killer)
         outside = self._outside()
         if outside > 1:
             told = (
@@ -177,6 +191,31 @@ class Examiner:
         told = f"{_told(seen.differences, self._error)}, and {_most(seen):.2g} of what is allowed"
         strict = max(_most(seen), max(suite.worst.values(), default=0.0))
         return _survivor(mutant, Reason.TOLERANCE, told, self._stricter(strict))
+
+    def _without_float64(self, mutant: Mutant, suite: Suite, seen: Seen, why: str) -> Trial:
+        """Return the fate by what sessions gave."""
+        if all_within(seen.differences, {}):
+            told = f"outputs are the same bit for bit over {seen.inputs} inputs ({why})"
+            return Trial(mutant=mutant, fate=Fate.EQUIVALENT, reason=Reason.DEAD, told=told)
+        if seen.killer is not None:
+            return self._too_few(mutant, seen, seen.killer)
+        strict = max(_most(seen), max(suite.worst.values(), default=0.0))
+        return Trial(
+            mutant=mutant,
+            fate=Fate.UNDECIDED,
+            reason=Reason.NO_FLOAT64,
+            told=f"sessions differ by {_most(seen):.2g} of what is allowed. {why}",
+            remedy=self._stricter(strict),
+        )
+
+    def _too_few(self, mutant: Mutant, seen: Seen, killer: Probe) -> Trial:
+        told = (
+            f"drawn inputs show {seen.drawn:.3g} times what is allowed, "
+            f"the suite's own cases {seen.declared:.2g} times"
+        )
+        recorded = self._model.recorded is not None
+        remedy = "one more recorded data set, with other inputs" if recorded else killer.as_case
+        return _survivor(mutant, Reason.FEW_INPUTS, told, remedy)
 
     def _outside(self) -> float:
         """Return the greatest share of the allowed difference outside the declared ranges."""

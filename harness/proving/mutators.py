@@ -8,7 +8,7 @@ everywhere. Runs in a worker.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from harness.domain.values import Array
 from harness.proving.graphs import (
     FLOATING,
+    Body,
     Place,
     Weights,
     attributes,
@@ -127,8 +128,9 @@ def changes(model: onnx.ModelProto) -> Iterator[Change]:
         yield from _trees(place)
     yield from _permutations(model)
     if _opset(model) >= CAST_LIKE_OPSET:
+        used = _used(model, nodes)
         for place in nodes:
-            yield from _precision(place)
+            yield from _precision(place, used)
         yield from _mixtures(model)
 
 
@@ -351,25 +353,38 @@ def _flip_branches(node: onnx.NodeProto) -> None:
         attribute.name = swapped.get(attribute.name, attribute.name)
 
 
-def _precision(place: Place) -> Iterator[Change]:
-    """The result of one layer goes through 16 bits."""
-    if place.node.op_type not in LAYERS:
+def _precision(place: Place, used: Collection[str]) -> Iterator[Change]:
+    """The results of one layer go through 16 bits."""
+    outputs = [name for name in place.node.output if name in used]
+    if place.node.op_type not in LAYERS or not outputs:
         return
     for name, number in HALVES.items():
         yield Change(
             kind="lower-precision",
             id=f"lower-precision/{place.title}/{name}",
-            make=partial(_round, place.body, place.node.output[0], number),
+            make=partial(_round, place.body, outputs, number),
         )
 
 
-def _round(body: onnx.GraphProto | onnx.FunctionProto, output: str, number: int) -> None:
-    back = f"{output} rounded"
-    nodes = [
-        helper.make_node("Cast", ["before"], [back], to=number),
-        helper.make_node("CastLike", [back, "before"], ["after"]),
-    ]
-    insert_after(body, output, nodes, before="before", after="after")
+def _used(model: onnx.ModelProto, nodes: Sequence[Place]) -> set[str]:
+    """Return the values that some node or output of any body reads."""
+    used = {name for place in nodes for name in place.node.input}
+    used |= {port.name for port in model.graph.output}
+    for place in nodes:
+        body = place.body
+        used.update(body.output if isinstance(body, onnx.FunctionProto) else
+                    (port.name for port in body.output))  # fmt: skip
+    return used - {""}
+
+
+def _round(body: Body, outputs: Sequence[str], number: int) -> None:
+    for output in outputs:
+        back = f"{output} rounded"
+        nodes = [
+            helper.make_node("Cast", ["before"], [back], to=number),
+            helper.make_node("CastLike", [back, "before"], ["after"]),
+        ]
+        insert_after(body, output, nodes, before="before", after="after")
 
 
 def _trees(place: Place) -> Iterator[Change]:

@@ -6,6 +6,7 @@ spec, has the very inputs that showed a difference.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -66,14 +67,19 @@ class Probes:
                 dims={},
             )
 
-    def drawn(self, wanted: int = WANTED) -> Iterator[Probe]:
-        """Yield drawn probes until they count for `wanted` inputs."""
-        counted, number = 0, 0
-        while counted < wanted:
-            number += 1
-            probe = self._draw(f"drawn{number}", self._spec)
-            counted += probe.inputs
+    def drawn(self) -> Iterator[Probe]:
+        """Yield drawn probes without end."""
+        for number in itertools.count(1):
+            yield self._draw(f"drawn{number}", self._spec)
+
+    def enough(self) -> Iterator[Probe]:
+        """Yield drawn probes until they count for `WANTED` inputs."""
+        counted = 0
+        for probe in self.drawn():
             yield probe
+            counted += probe.inputs
+            if counted >= WANTED:
+                return
 
     def outside(self, count: int) -> Iterator[Probe]:
         """Yield probes whose floating inputs come from ranges widened `WIDER` times."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -132,7 +133,8 @@ class _Prover:
         suite = self._court.judge(self._target)
         if suite.finding is None:
             self._say(f"{said}, which survived: why")
-            return examiner.examine(mutant, suite)
+            with closing(self._altered()) as altered:
+                return examiner.examine(mutant, suite, altered)
         code = suite.finding.code
         return Trial(mutant=mutant, fate=Fate.KILLED, killed_by=suite.by, code=code)
 
@@ -161,13 +163,16 @@ class _Prover:
     def _weight_dependence(self, probes: Iterable[Probe], runs: Sequence[Values]) -> float | None:
         if not self._bench.scale(LARGER, self._target):
             return None
-        other = _evidence(self._court.with_candidate(self._target), self._tools)
         try:
-            return moved(runs, self._outputs(other, probes))
+            with closing(self._altered()) as altered:
+                return moved(runs, self._outputs(altered, probes))
         except HarnessError:  # it does not even run any more
             return 1.0
-        finally:
-            other.close()
+
+    def _altered(self) -> Evidence:
+        """Return evidence about the mutant that was made last."""
+        model = self._court.with_candidate(self._target)
+        return _evidence(model, replace(self._tools, cache=self._folder / "cache"))
 
     def _outputs(self, evidence: Evidence, probes: Iterable[Probe]) -> list[Values]:
         """Return the outputs of the last step of each probe."""

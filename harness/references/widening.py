@@ -255,23 +255,25 @@ def _is_narrow(value: Any) -> bool:
     return dtype.is_floating and dtype.bits < (128 if value.dtype.kind == "c" else 64)
 
 
+def _fits_float32(values: Any) -> bool:
+    """Return whether float32 holds all of these values exactly."""
+    with np.errstate(over="ignore", under="ignore"):
+        return bool((values.astype(np.float32) == values).all())
+
+
 def _holds_float32(array: Any) -> bool:
     """Return whether float32 holds all values exactly, and enough of them tell something."""
     if array.dtype != np.float64:
         return False
     some = array.ravel()[:LOOKED_AT]
     some = some[np.isfinite(some) & (some * 1024 != np.round(some * 1024))]
-    if np.unique(some).size < TELLING:
-        return False
-    with np.errstate(over="ignore", under="ignore"):
-        return bool((some.astype(np.float32) == some).all())
+    return np.unique(some).size >= TELLING and _fits_float32(some)
 
 
 def _was_rounded(array: Any, inputs: Sequence[Any]) -> bool:
     """Return whether float32 values came out of others: neither chosen from them nor like them."""
     floating = [each for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind == "f"]
-    exact = [_holds_float32(each) or each.size == 1 for each in floating]
-    if not floating or all(exact):
+    if all(_fits_float32(each) for each in floating):
         return False
     given = np.concatenate([*(each.ravel() for each in floating), np.array([0.0, 1.0])])
     return not np.isin(np.abs(array.ravel()[:LOOKED_AT]), np.abs(given)).all()
