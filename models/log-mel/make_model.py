@@ -1,4 +1,4 @@
-"""Build `model.onnx` and the cases with speech and with silence; run by hand, the results are committed.
+"""Build `model.onnx` and the case with speech; run by hand, the results are committed.
 
     python models/log-mel/make_model.py
 
@@ -24,19 +24,19 @@ import reference  # noqa: E402 (it lies beside this file)
 #: The same speech as the voice detector's case: 20 frames, each after 64 samples of context.
 SPEECH = FOLDER.parent / "silero-vad" / "cases" / "voiced.npz"
 CONTEXT = 64
-#: A quarter of a second; drawn audio and speech never reach the floor of the logarithm.
+#: A quarter of a second: nothing but silence reaches the floor of the logarithm.
 SILENT_SAMPLES = 4000
 
 
 def main() -> None:
-    """Write the model and the cases."""
+    """Write the model and the case."""
     onnx.save(model(), FOLDER / "model.onnx")
     frames = np.load(SPEECH)["input"]
     speech = frames[:, 0, CONTEXT:].reshape(1, -1)
     (FOLDER / "cases").mkdir(exist_ok=True)
-    np.savez_compressed(FOLDER / "cases" / "speech.npz", audio=speech)
     silence = np.zeros((1, SILENT_SAMPLES), dtype=np.float32)
-    np.savez_compressed(FOLDER / "cases" / "silence.npz", audio=silence)
+    audio = np.concatenate([speech, silence], axis=1)
+    np.savez_compressed(FOLDER / "cases" / "speech.npz", audio=audio)
 
 
 def model() -> onnx.ModelProto:

@@ -43,6 +43,7 @@ SPEC_TABLES: dict[str, type] = {
     "[placement.PROVIDER]": spec.PlacementSpec,
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
     "[limits]": spec.Limits,
+    "[prove]": spec.ProveSpec,
 }
 PROJECT_TABLES: dict[str, type] = {
     "[tool.onnx-harness]": project.ProjectSettings,
