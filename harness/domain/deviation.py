@@ -82,7 +82,7 @@ def _of_arrays(reference: Array, candidate: Array) -> Deviation:
     if reference.dtype.kind not in "fcV":
         return Deviation(mismatches=int(np.sum(reference != candidate)))
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
-    expected, got = reference.astype(wide), candidate.astype(wide)
+    expected, got = np.atleast_1d(reference.astype(wide)), np.atleast_1d(candidate.astype(wide))
     with np.errstate(all="ignore"):
         difference = np.abs(expected - got)
     difference[(expected == got) | (np.isnan(expected) & np.isnan(got))] = 0.0

@@ -315,3 +315,18 @@ def test_inputs_of_killed_mutants_are_not_kept(project: MiniProject, command: Co
     assert command("prove", "--limit", "6").code == 0
     assert not (project.root / ".cache" / "failures").exists()
     assert (project.root / ".cache" / "references").is_dir()
+
+
+def test_a_recorded_model_is_proved_by_its_recordings(
+    project: MiniProject, command: Command
+) -> None:
+    """A survivor asks for one more recording: a drawn case would have no expected outputs."""
+    model = linear_model()
+    (w, b) = (onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
+    still, moving = np.zeros((2, 3), np.float32), waves(2, 3)
+    project.add_zoo_model("zoo", model, [([still], [still @ w + b])])
+    survivor = trials(command("prove", "--json", "--limit", "30"))["scale-tensor/w/1e-1"]
+    assert survivor["fate"] == "survived"
+    assert survivor["remedy"] == "one more recorded data set, with other inputs"
+    project.add_zoo_model("more", model, [([moving], [moving @ w + b])])
+    assert command("prove", "more", "--limit", "30").code == 0

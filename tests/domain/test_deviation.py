@@ -23,6 +23,12 @@ def test_maximum_and_root_mean_square() -> None:
     assert found.rms == pytest.approx(math.sqrt(1.25 / 4))
 
 
+def test_scalars_are_tensors_of_one_element() -> None:
+    """The probabilities in a sequence of maps are such."""
+    assert of(np.float64(1.0), np.float64(1.5)) == Deviation(maximum=0.5, squares=0.25, count=1)
+    assert of(({"a": np.asarray(1.0)},), ({"a": np.asarray(2.0)},)).maximum == 1.0
+
+
 def test_integers_and_texts_are_equal_or_not() -> None:
     """A label that is off by one is as wrong as any other."""
     assert of(np.array([1, 2, 3]), np.array([1, 9, 3])).mismatches == 1
