@@ -3,11 +3,13 @@
 Found by experiment: mutant and original are both computed in float64 on the suite's own inputs
 and on drawn ones. What differs by less than the original's own float32 error is equivalent. Where
 float64 cannot be had, their sessions are compared: only outputs that are the same bit for bit on
-all inputs are equivalent then, and what differs within tolerance is undecided.
+all inputs are equivalent then, and what differs less than the original and its reference do is
+undecided.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -199,13 +201,18 @@ class Examiner:
             return Trial(mutant=mutant, fate=Fate.EQUIVALENT, reason=Reason.DEAD, told=told)
         if seen.killer is not None:
             return self._too_few(mutant, seen, seen.killer)
-        strict = max(_most(seen), max(suite.worst.values(), default=0.0))
+        remedy = self._stricter(max(_most(seen), max(suite.worst.values(), default=0.0)))
+        told = f"sessions differ by {_most(seen):.2g} of what is allowed"
+        own = max(self._unmutated.worst.values(), default=math.inf)
+        if _most(seen) > own:
+            told = f"{told}, the original and its reference by {own:.2g} ({why})"
+            return _survivor(mutant, Reason.TOLERANCE, told, remedy)
         return Trial(
             mutant=mutant,
             fate=Fate.UNDECIDED,
             reason=Reason.NO_FLOAT64,
-            told=f"sessions differ by {_most(seen):.2g} of what is allowed. {why}",
-            remedy=self._stricter(strict),
+            told=f"{told}, no more than the original and its reference ({why})",
+            remedy=remedy,
         )
 
     def _too_few(self, mutant: Mutant, seen: Seen, killer: Probe) -> Trial:

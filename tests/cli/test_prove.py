@@ -221,14 +221,18 @@ def flags(weight: float) -> onnx.ModelProto:
 def test_what_cannot_be_computed_in_float64_is_undecided(
     project: MiniProject, command: Command
 ) -> None:
-    """It counts as survived, with the operator that is to blame."""
-    add(project, "flags", flags(0.3), inputs=ENCODED, more=LOOSE)
+    """Below the original's own distance from its reference; it counts as survived."""
+    other = {"other.onnx": flags(0.31).SerializeToString()}
+    project.add_model("flags", files=other)
+    add(project, "flags", flags(0.3), inputs=ENCODED, more=LOOSE, reference='onnx = "other.onnx"')
     result = command("prove", "--json", "--limit", "40")
     undecided = trials(result)["scale-tensor/w/1e-3"]
     assert (undecided["fate"], undecided["reason"]) == ("undecided", "no float64 to compare with")
     assert "OneHotEncoder 'flags': output 'short' is float32" in undecided["told"]
-    assert undecided["remedy"].startswith("tolerances below ")
+    assert undecided["remedy"].startswith("no tolerance: the unmutated model itself uses ")
     assert result.code == 1
+    larger = trials(result)["scale-tensor/w/1e-1"]
+    assert (larger["fate"], larger["reason"]) == ("survived", "tolerance too loose")
 
 
 def test_without_float64_the_same_bits_are_equivalent(
