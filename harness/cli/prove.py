@@ -25,7 +25,10 @@ Names = Annotated[
 Limit = Annotated[
     int,
     typer.Option(
-        "--limit", metavar="N", min=1, help="Mutants of one model; a sample of all kinds."
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Mutants of one model; a sample of all kinds. Default: 60.",
     ),
 ]
 HEADERS = ("kind", "made", "killed", "equivalent", "survived", "undecided")
