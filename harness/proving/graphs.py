@@ -131,8 +131,8 @@ def insert_after(
         before: Any name that is not taken.
         after: Any name that is not taken.
     """
-    for node in nodes:
-        node.name = f"{ADDED} {node.op_type} {output}"
+    for number, node in enumerate(nodes):  # ONNX Runtime refuses two nodes of one name
+        node.name = f"{ADDED} {number} {node.op_type} {output}"
         node.input[:] = [f"{output} {before}" if name == before else name for name in node.input]
         node.output[:] = [output if name == after else name for name in node.output]
     all_nodes = list(body.node)

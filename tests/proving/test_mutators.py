@@ -73,6 +73,13 @@ def test_a_mutant_computes_something_else(name: str, change: str) -> None:
     assert not same(outputs(make(), *given), outputs(made, *given))
 
 
+@pytest.mark.parametrize(("name", "change"), MUTANTS)
+def test_names_of_nodes_stay_unique(name: str, change: str) -> None:
+    """ONNX Runtime refuses two nodes of one name: that would be a kill that nobody earned."""
+    names = [node.name for node in mutant(ZOO[name][0](), change).graph.node if node.name]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_ids_are_unique_and_stable(name: str) -> None:
     """The same file has the same mutants, each with an id of its own."""
