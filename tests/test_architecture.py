@@ -29,7 +29,10 @@ CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
 MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
 MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise"}
-MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "localise", "pipeline", "reports"}
+#: It judges mutants with the very gate that it puts to the test, so it stands above the pipeline.
+MAY_IMPORT["proving"] = CORE | {"evidence", "bounds", "pipeline"}
+MAY_IMPORT["plugin"] = CORE | {"evidence", "localise", "pipeline", "reports"}
+MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {"proving"}
 #: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}
 ADAPTERS = {

@@ -8,7 +8,17 @@ import typer
 from typer.main import get_command
 
 import harness
-from harness.cli import PROGRAM, doctor, explain, localise, model, reference, report, runtime
+from harness.cli import (
+    PROGRAM,
+    doctor,
+    explain,
+    localise,
+    model,
+    prove,
+    reference,
+    report,
+    runtime,
+)
 
 app = typer.Typer(
     name=PROGRAM,
@@ -22,6 +32,7 @@ app.command(name="doctor")(doctor.doctor)
 app.command(name="explain")(explain.explain)
 app.command(name="localise")(localise.localise)
 app.command(name="replay")(localise.replay)
+app.command(name="prove")(prove.prove)
 app.add_typer(runtime.app, name="runtime")
 app.add_typer(model.app, name="model")
 app.add_typer(reference.app, name="reference")

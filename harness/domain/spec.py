@@ -27,6 +27,8 @@ PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 FIRST_VARIANT = "fp32"
 
+#: Share of a model's mutants that its suite has to kill.
+USUAL_SCORE = 0.95
 #: Eleven days: longer than any run, and short enough for every clock.
 LONGEST_S = 1e6
 #: More threads than any machine has cores take minutes to start.
@@ -451,6 +453,26 @@ class PlacementSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProveSpec:
+    """What `onnx-harness prove` asks of the model's own suite."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    minimum: float = USUAL_SCORE
+    """Least share of mutants, equivalent ones left out, that the suite must kill."""
+    reason: str = ""
+    """Why a lower minimum is fine."""
+
+    def __post_init__(self) -> None:
+        """Check the share; a lower one needs a reason."""
+        if not 0 < self.minimum <= 1:
+            msg = f"'minimum' must be in (0, 1], got {self.minimum:g}"
+            raise ValueError(msg)
+        if self.minimum < USUAL_SCORE:
+            _needs_reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How long things may take before the worker is killed."""
 
@@ -550,6 +572,8 @@ class ModelSpec:
     """Time limits."""
     known_failure: tuple[KnownFailure, ...] = ()
     """Failures that are expected for the time being."""
+    prove: ProveSpec = field(default_factory=ProveSpec)
+    """What the suite must show about itself."""
 
     def variant_names(self) -> tuple[str, ...]:
         """Return all variants, the candidate itself first."""

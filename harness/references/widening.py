@@ -49,16 +49,20 @@ LOOKED_AT = 256
 TELLING = 8
 
 
-def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+def in_float64(model: onnx.ModelProto, *, keep: str = "") -> onnx.ModelProto:
     """Return a copy that computes in float64 what `model` computes in 32 or 16 bits.
 
     Weights, constants, declared types, Cast targets and what is float32 by default all become
-    float64, in subgraphs and functions too. Weights in other files must have been loaded.
+    float64, in subgraphs and functions too.
     Quantised types keep theirs. The inputs take what `widen` gives.
+
+    Args:
+        model: With what lies in other files loaded.
+        keep: Nodes whose names begin so stay as they are: they round on purpose.
     """
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
-    for message in list(_messages(wide)):
+    for message in list(_messages(wide, keep)):
         match message:
             case onnx.NodeProto():
                 _widen_node(message)
@@ -90,11 +94,12 @@ class WideEvaluator:
 
     Args:
         model: As it is; it is widened here.
+        keep: Nodes whose names begin so round on purpose, and are not noted.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, keep: str = "") -> None:
         self._narrow: dict[str, None] = {}
-        self._evaluator = _watching(self._narrow)(in_float64(model))
+        self._evaluator = _watching(self._narrow, keep)(in_float64(model, keep=keep))
         self._shaken = False
 
     @property
@@ -113,11 +118,13 @@ class WideEvaluator:
         return dict(zip(self._evaluator.output_names, results, strict=True))
 
 
-def _messages(root: Message) -> Iterator[Message]:
+def _messages(root: Message, keep: str = "") -> Iterator[Message]:
     """Yield `root` and every message inside it; a loop, because files can nest deeply."""
     waiting = [root]
     while waiting:
         current = waiting.pop()
+        if keep and isinstance(current, onnx.NodeProto) and current.name.startswith(keep):
+            continue
         yield current
         for descriptor, value in current.ListFields():
             if descriptor.message_type is not None:
@@ -193,7 +200,7 @@ def _shake(value: Any) -> Any:
     return [_shake(item) for item in value] if isinstance(value, list) else value
 
 
-def _watching(narrow: dict[str, None]) -> type[ReferenceEvaluator]:
+def _watching(narrow: dict[str, None], keep: str) -> type[ReferenceEvaluator]:
     """Return an evaluator, also for what is nested in it, that notes results below float64."""
 
     class Watching(ReferenceEvaluator):
@@ -202,6 +209,8 @@ def _watching(narrow: dict[str, None]) -> type[ReferenceEvaluator]:
         ) -> Any:
             results: Any = super().run(None, feed_inputs, attributes, intermediate=True, **more)
             for node in self.rt_nodes_:
+                if keep and node.onnx_node.name.startswith(keep):
+                    continue
                 for name in node.output:
                     if name and (why := _why_narrow(node, results[name], results)):
                         narrow[f"{_title(node)}: output '{name}' {why}"] = None
@@ -246,23 +255,25 @@ def _is_narrow(value: Any) -> bool:
     return dtype.is_floating and dtype.bits < (128 if value.dtype.kind == "c" else 64)
 
 
+def _fits_float32(values: Any) -> bool:
+    """Return whether float32 holds all of these values exactly."""
+    with np.errstate(over="ignore", under="ignore"):
+        return bool((values.astype(np.float32) == values).all())
+
+
 def _holds_float32(array: Any) -> bool:
     """Return whether float32 holds all values exactly, and enough of them tell something."""
     if array.dtype != np.float64:
         return False
     some = array.ravel()[:LOOKED_AT]
     some = some[np.isfinite(some) & (some * 1024 != np.round(some * 1024))]
-    if np.unique(some).size < TELLING:
-        return False
-    with np.errstate(over="ignore", under="ignore"):
-        return bool((some.astype(np.float32) == some).all())
+    return np.unique(some).size >= TELLING and _fits_float32(some)
 
 
 def _was_rounded(array: Any, inputs: Sequence[Any]) -> bool:
     """Return whether float32 values came out of others: neither chosen from them nor like them."""
     floating = [each for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind == "f"]
-    exact = [_holds_float32(each) or each.size == 1 for each in floating]
-    if not floating or all(exact):
+    if all(_fits_float32(each) for each in floating):
         return False
     given = np.concatenate([*(each.ravel() for each in floating), np.array([0.0, 1.0])])
     return not np.isin(np.abs(array.ravel()[:LOOKED_AT]), np.abs(given)).all()

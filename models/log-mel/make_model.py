@@ -24,6 +24,8 @@ import reference  # noqa: E402 (it lies beside this file)
 #: The same speech as the voice detector's case: 20 frames, each after 64 samples of context.
 SPEECH = FOLDER.parent / "silero-vad" / "cases" / "voiced.npz"
 CONTEXT = 64
+#: A quarter of a second: nothing but silence reaches the floor of the logarithm.
+SILENT_SAMPLES = 4000
 
 
 def main() -> None:
@@ -32,7 +34,9 @@ def main() -> None:
     frames = np.load(SPEECH)["input"]
     speech = frames[:, 0, CONTEXT:].reshape(1, -1)
     (FOLDER / "cases").mkdir(exist_ok=True)
-    np.savez_compressed(FOLDER / "cases" / "speech.npz", audio=speech)
+    silence = np.zeros((1, SILENT_SAMPLES), dtype=np.float32)
+    audio = np.concatenate([speech, silence], axis=1)
+    np.savez_compressed(FOLDER / "cases" / "speech.npz", audio=audio)
 
 
 def model() -> onnx.ModelProto:

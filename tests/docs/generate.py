@@ -48,6 +48,7 @@ SPEC_TABLES: dict[str, type] = {
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
     "[limits]": spec.Limits,
     "[[known_failure]]": spec.KnownFailure,
+    "[prove]": spec.ProveSpec,
 }
 PROJECT_TABLES: dict[str, type] = {
     "[tool.onnx-harness]": project.ProjectSettings,

@@ -254,6 +254,31 @@ def test_choosing_among_weights_is_no_rounding() -> None:
     assert narrow == ()
 
 
+def test_nodes_that_round_on_purpose_are_left_alone() -> None:
+    """A caller may keep some nodes; the others are widened, and these are not told of."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16, name="ours: half"),
+        helper.make_node("Cast", ["h"], ["y"], to=TensorProto.FLOAT, name="back"),
+    ]
+    evaluator = WideEvaluator(one(nodes), keep="ours: ")
+    result = evaluator.run({"x": ROWS})["y"]
+    np.testing.assert_array_equal(result, ROWS.astype(np.float16).astype(np.float64))
+    assert result.dtype == np.float64
+    assert evaluator.narrow == ()
+
+
+def test_sums_of_short_numbers_are_no_rounding() -> None:
+    """Float16 values and small whole numbers have sums that float32 holds by right."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16, name="ours: half"),
+        helper.make_node("Cast", ["h"], ["b"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["b", "two"], ["y"]),
+    ]
+    evaluator = WideEvaluator(one(nodes, two=np.full(3, 2, np.float32)), keep="ours: ")
+    evaluator.run({"x": ROWS})
+    assert evaluator.narrow == ()
+
+
 def test_values_of_every_kind_are_widened() -> None:
     """Arrays, sequences and maps; integers and texts stay."""
     half, whole = np.ones(1, np.float16), np.ones(1, np.int64)
