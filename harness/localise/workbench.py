@@ -169,10 +169,13 @@ class Workbench:
 
     def run(self, setup: Setup, path: Path, feeds: Values) -> Values:
         """Return the outputs of one run in a session of its own."""
-        with self.open(setup, path) as session:
+        session = self.open(setup, path)
+        try:
             wanted = {port.name for port in session.facts.inputs}
             given = {name: value for name, value in feeds.items() if name in wanted}
             return self._timed(session, given)
+        finally:
+            session.end()  # the next batch must not meet this one's memory
 
     def run_session(self, session: Session, feeds: Values) -> Values:
         """Return the outputs of one run in an open session."""

@@ -73,6 +73,10 @@ class Session:
         """End the worker."""
         self._worker.close()
 
+    def end(self) -> None:
+        """End the worker, and wait until its memory is free."""
+        self._worker.end()
+
     def __enter__(self) -> Session:
         """Return itself."""
         return self

@@ -105,6 +105,13 @@ class Worker:
             os.close(self._status_fd)
             os.close(self._log_fd)
 
+    def end(self) -> None:
+        """Let the worker end and wait for it, so that its memory is free afterwards."""
+        if self._alive:
+            self._channel.close()
+            self._exit_code()
+            self.close()
+
     def kill(self) -> None:
         """End the worker at once."""
         if self._alive:
