@@ -21,11 +21,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "builds": {"domain", "files", "references", "runtimes"},
     "results": {"domain", "files"},
     "reports": {"domain", "results"},
+    "search": {"domain"},
     "evidence": {"domain", "files", "runtimes", "references", "builds"},
     "testing": {"domain", "files", "results", "runtimes"},
 }
 CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
-MAY_IMPORT["pipeline"] = CORE | {"evidence"}
+MAY_IMPORT["properties"] = CORE | {"evidence", "search"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence", "properties"}
 MAY_IMPORT["plugin"] = MAY_IMPORT["cli"] = CORE | {"evidence", "pipeline", "reports"}
 #: Frameworks run in workers; two adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "scipy", "safetensors"}

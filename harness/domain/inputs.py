@@ -69,7 +69,7 @@ def draw(spec: InputSpec, shape: tuple[int, ...], *, key: tuple[str, ...]) -> Ar
         key: Model, case, input name and step.
     """
     count = math.prod(shape)
-    words = _words(key, count)
+    words = raw_words(key, count)
     if spec.values is not None:
         choices = np.array(spec.values, dtype=spec.dtype.numpy)
         picked: Array = choices[(words % np.uint64(len(choices))).astype(np.int64)]
@@ -91,7 +91,8 @@ def _numbers(spec: InputSpec, words: Words) -> Array:
     return scaled.astype(spec.dtype.numpy)
 
 
-def _words(key: tuple[str, ...], count: int) -> Words:
+def raw_words(key: tuple[str, ...], count: int) -> Words:
+    """Return `count` words of the generator that `key` starts."""
     digest = hashlib.sha256("\0".join(key).encode()).digest()
     generator = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
     return np.asarray(generator.random_raw(count), dtype=np.uint64)

@@ -39,4 +39,10 @@ PARITY = Question(
     depth=CASE_DEPTH,
     counters=("outputs_compared", "elements_compared|empty_values_compared"),
 )
-QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY)}
+PROPERTIES = Question(
+    name="properties",
+    asks="does parity hold over the whole input space that the spec declares?",
+    depth=PROVIDER_DEPTH,
+    counters=("examples_judged", "elements_compared|empty_values_compared"),
+)
+QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY, PROPERTIES)}

@@ -24,6 +24,7 @@ MARKERS = {
     "contract": "is the file a valid ONNX model with the interface that its spec promises?",
     "placement": "do the nodes really run on the provider that was asked for?",
     "parity": "does the candidate compute what its reference computes?",
+    "properties": "does parity hold over the whole input space that the spec declares?",
 }
 
 
@@ -66,6 +67,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "applicable. Default: off.",
     )
     group.addoption(
+        "--harness-profile",
+        choices=["dev", "ci", "nightly"],
+        default=None,
+        help="How far the properties suite searches: dev looks at few examples, ci always at the "
+        "same ones, nightly at fresh ones with references that are run anew. Default: ci.",
+    )
+    group.addoption(
+        "--harness-seed",
+        type=int,
+        default=None,
+        metavar="N",
+        help="Choose the examples of the properties suite. Default: by model; with nightly at "
+        "random, told in every receipt.",
+    )
+    group.addoption(
         "--harness-json",
         default=None,
         metavar="FILE",
@@ -79,7 +95,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, asks in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: onnx-harness suite: {asks}")
     asked = ("provider", "model", "models", "provider_option", "no_skips", "harness_json")
-    if any(config.getoption(name) for name in asked):
+    searched = ("harness_profile", "harness_seed")
+    if any(map(config.getoption, asked)) or any(
+        config.getoption(name) is not None for name in searched
+    ):
         _activate(config)
 
 

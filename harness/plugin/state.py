@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import secrets
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class HarnessOptions:
     provider_options: dict[str, dict[str, str]]
     skips_allowed: bool
     record: Path | None
+    profile: str
+    seed: int | None
 
 
 def activate(config: pytest.Config) -> HarnessState:
@@ -102,6 +105,9 @@ class HarnessState:
         self._progress = Progress(config)
         self._gate: Gate | None = None
         self._made = 0
+        self._seed = self.options.seed
+        if self._seed is None and self.options.profile == "nightly":
+            self._seed = secrets.randbelow(2**32)
 
     # making items
 
@@ -265,6 +271,8 @@ class HarnessState:
                 models=self.models,
                 provider_options=self.options.provider_options,
                 skips_allowed=self.options.skips_allowed,
+                profile=self.options.profile,
+                seed=self._seed,
             )
             self._gate = Gate(
                 selection,
@@ -285,6 +293,10 @@ class HarnessState:
             words += ["--provider", cell.provider]
         for value in self._config.getoption("provider_option"):
             words += ["--provider-option", value]
+        if self.options.profile != "ci":
+            words += ["--harness-profile", self.options.profile]
+        if self._seed is not None:
+            words += ["--harness-seed", str(self._seed)]
         if self._config.getoption("models"):
             words += ["--models", self._config.getoption("models")]
         return shlex.join(words)
@@ -314,6 +326,8 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         provider_options=_provider_options(config.getoption("provider_option")),
         skips_allowed=not config.getoption("no_skips"),
         record=_record_path(config),
+        profile=config.getoption("harness_profile") or "ci",
+        seed=config.getoption("harness_seed"),
     )
 
 
