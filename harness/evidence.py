@@ -226,8 +226,8 @@ class Evidence:
 
     def _open(self, cell: Cell, resolved: Resolved, *, threads: int = 0) -> Session:
         model, (path, _) = self.model(cell), self.sound_file(cell)
-        config = self._config(model, resolved)
         try:
+            config = self._config(model, resolved)
             session = open_session(
                 self._launcher,
                 resolved.runtime,

@@ -73,12 +73,14 @@ def kept(folder: Path, spec: ModelSpec) -> tuple[list[Recipe], list[Path]]:
 def fits(example: Example, spec: ModelSpec) -> bool:
     """Return whether an example is a point of the input space that a spec declares now."""
     left_out = spec.properties.leave_out
+    states = set(spec.state.feedback.values() if spec.state else ())
     cases = {case.name for case in spec.case if case.inputs}
     return (
         set(example.dims) == set(spec.dims)
         and all(spec.dims[name].min <= size <= spec.dims[name].max
                 for name, size in example.dims.items())
         and set(example.inputs) <= set(spec.inputs)
+        and (bool(example.real) or set(example.inputs) >= set(spec.inputs) - states)
         and not any(left_out and filling.kind in left_out.kinds
                     for filling in example.inputs.values())
         and (not example.real or example.real in cases)

@@ -35,6 +35,7 @@ SPEC_TABLES: dict[str, type] = {
     "[providers.NAME]": spec.ProviderUse,
     "[session]": spec.SessionSettings,
     "[inputs.NAME]": spec.InputSpec,
+    "inputs.NAME.relation": spec.Relation,
     "[dims.NAME]": spec.DimSpec,
     "[[case]]": spec.CaseSpec,
     "[outputs.NAME]": spec.OutputSpec,
@@ -42,6 +43,9 @@ SPEC_TABLES: dict[str, type] = {
     "[state]": spec.StateSpec,
     "[placement.PROVIDER]": spec.PlacementSpec,
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
+    "[properties]": spec.PropertiesSpec,
+    "properties.leave_out": spec.LeaveOut,
+    "properties.padding": spec.PaddingSpec,
     "[limits]": spec.Limits,
 }
 PROJECT_TABLES: dict[str, type] = {
