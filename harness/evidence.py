@@ -88,6 +88,7 @@ class Evidence:
         )
         self._memory: dict[tuple[str, ...], object] = {}
         self._session: tuple[tuple[str, ...], Session] | None = None
+        self._last_run: tuple[Cell, tuple[Values, ...], tuple[Values, ...]] | None = None
 
     def close(self) -> None:
         """End all workers."""
@@ -174,9 +175,19 @@ class Evidence:
             return session.run(feeds, limit_s=spec.limits.run_s).outputs
 
         try:
-            return run_steps(run, steps, spec)
+            outputs = run_steps(run, steps, spec)
         except HarnessError as error:
             raise in_cell(error, cell, inputs=self.save_inputs(cell, steps)) from None
+        self._last_run = (cell, steps, outputs)
+        return outputs
+
+    def just_run(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[Values, ...]:
+        """Return what the last run gave if it was of these very inputs, else run them."""
+        if self._last_run is not None:
+            of_cell, of_steps, outputs = self._last_run
+            if of_cell == cell and of_steps is steps:
+                return outputs
+        return self.run(cell, steps)
 
     @property
     def profile(self) -> str:

@@ -27,6 +27,10 @@ FIGURES = {
         *("parity_times_pytest", "all_suites_times_pytest", "starts", "start_plugin_s"),
         *("start_no_plugin_s", "start_later_ms", "start_later_quartiles_ms"),
     },
+    "properties": {
+        *("examples", "rounds", "cached_per_s", "live_per_s", "inside_per_s"),
+        *("cached_times_inside", "hypothesis_arrays_per_s"),
+    },
     "warm_cache": {
         *("models", "rounds", "first_imports_torch", "second_imports_torch"),
         *("first_s", "second_s", "ratio"),
@@ -70,5 +74,5 @@ def _skip_where_impossible(name: str) -> None:
         group="pytest11", name="harness.plugin"
     ):
         pytest.skip("the plugin is not installed: no entry point to measure")
-    if name == "warm_cache" and not importlib.util.find_spec("torch"):
+    if name in {"properties", "warm_cache"} and not importlib.util.find_spec("torch"):
         pytest.skip("needs torch")

@@ -54,8 +54,14 @@ def test_the_plainest_example_is_all_zeros_of_the_drawing() -> None:
 def test_sizes_never_fall_while_their_number_grows() -> None:
     """A smaller number is never a larger size, so that shrinking finds the smallest one."""
     space = Space(spec=model())
-    sizes = [space.draw(lambda below, n=n: min(n, below - 1) if below > 64 and below < 200 else 0
-                        ).dims["batch"] for n in range(120)]  # fmt: skip
+
+    def size(number: int) -> int:
+        """Return the size that a number stands for; the other choices are 0."""
+        return space.draw(lambda below: min(number, below - 1) if 64 < below < 200 else 0).dims[
+            "batch"
+        ]
+
+    sizes = [size(number) for number in range(120)]
     assert sizes == sorted(sizes)
     assert set(sizes) == set(range(1, 65))
 

@@ -9,6 +9,7 @@ from harness.domain.dtypes import DType
 from harness.domain.fillings import KINDS, Filling, Special, ends, fill, marks
 from harness.domain.inputs import hash_values
 from harness.domain.spec import InputSpec, Kind
+from harness.domain.values import Value
 
 NUMBERS = tuple(
     dtype for dtype in DType if dtype not in {DType.STRING, DType.BOOL, DType.FLOAT8E8M0}
@@ -56,8 +57,10 @@ def test_the_ends_are_the_last_elements_of_the_range() -> None:
     low, high = ends(InputSpec(dtype=DType.FLOAT32, range=(-0.13, 0.2)))
     assert float(low) >= -0.13
     assert np.nextafter(high, np.float32(1)) == np.float32(0.2)
-    assert ends(InputSpec(dtype=DType.INT64, range=(-(2**63), 2**63))) == (-(2**63), 2**63 - 1)
-    assert ends(InputSpec(dtype=DType.UINT64, range=(0, 2**64))) == (0, 2**64 - 1)
+    widest = ends(InputSpec(dtype=DType.INT64, range=(-(2**63), 2**63)))
+    assert [each.item() for each in widest] == [-(2**63), 2**63 - 1]
+    unsigned = ends(InputSpec(dtype=DType.UINT64, range=(0, 2**64)))
+    assert [each.item() for each in unsigned] == [0, 2**64 - 1]
     extremes = fill(Filling(kind="extremes"), InputSpec(dtype=DType.INT64, range=(-(2**63), 2**63)),
                     (40,), key="x")  # fmt: skip
     assert set(extremes.tolist()) == {-(2**63), 2**63 - 1}
@@ -90,8 +93,9 @@ def test_lists_booleans_and_texts_are_filled_too(kind: Kind) -> None:
 
 def test_values_are_the_same_on_every_machine() -> None:
     """They come from raw words of Philox: this hash holds everywhere."""
-    arrays = {kind: fill(Filling(kind=kind, seed=9), spec(DType.FLOAT32), (4, 6), key="x")
-              for kind in KINDS}  # fmt: skip
+    arrays: dict[str, Value] = {}
+    for kind in KINDS:
+        arrays[kind] = fill(Filling(kind=kind, seed=9), spec(DType.FLOAT32), (4, 6), key="x")
     assert hash_values(arrays)[:16] == "69dea1b863ae2679"
 
 

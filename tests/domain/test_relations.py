@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def related(
     shape: tuple[int | str, ...] = ROW,
     dtype: DType = DType.INT64,
     value_range: tuple[float, float] | None = None,
-    **keys: object,
+    **keys: Any,
 ) -> InputSpec:
     """Return an input with a relation."""
     relation = Relation(kind=kind, **keys)  # type: ignore[arg-type]  # parametrised
@@ -84,9 +86,9 @@ def test_lengths_and_indices_stay_below_their_size(kind: str) -> None:
     """A length is 1 to the size of the measured axis, an index 0 to below its dimension."""
     filling = Filling(kind=kind, seed=2)  # type: ignore[arg-type]  # parametrised
     lengths = drawn(related("length", shape=("batch",), of="ids", axis=1), filling, (3,))
-    assert ((lengths >= 1) & (lengths <= 5)).all()
+    assert set(lengths.tolist()) <= {1, 2, 3, 4, 5}
     indices = drawn(related("less-than", dim="tokens"), filling)
-    assert ((indices >= 0) & (indices < 5)).all()
+    assert set(indices.ravel().tolist()) <= {0, 1, 2, 3, 4}
 
 
 def test_positions_count_along_their_axis() -> None:
@@ -112,7 +114,7 @@ def test_sorted_rows_rise() -> None:
     ],
 )
 def test_pieces_of_real_values_are_mended(
-    kind: str, keys: dict[str, object], given: list[list[int]], expected: list[list[int]]
+    kind: str, keys: dict[str, Any], given: list[list[int]], expected: list[list[int]]
 ) -> None:
     """What was cut out of real inputs keeps its relation again."""
     spec, array = model(related(kind, **keys)), np.array(given)
