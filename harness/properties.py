@@ -63,9 +63,9 @@ def outside_search(spec: ModelSpec, cell: Cell) -> Finding | None:
 class InputSearch:
     """Searches the input space of one model on one provider."""
 
-    #: A law is broken by what it finds; these end the search, because every example would meet
-    #: them, or because meeting them takes as long as the limit allows.
-    ENDING: ClassVar = frozenset({"worker.timeout", "worker.protocol", "session.fallback"})
+    #: What a run may end with as its inputs are. Everything else ends the search, because every
+    #: example would meet it, or because meeting it takes as long as the limit allows.
+    OF_INPUTS: ClassVar = frozenset({"run.failed", "worker.signal", "worker.exit"})
 
     def __init__(self, evidence: Evidence, cell: Cell, *, compared: Compared) -> None:
         self._evidence = evidence
@@ -93,7 +93,7 @@ class InputSearch:
                 self._sessions[threads] = stack.enter_context(further)
             broken, replayed = self._replay()
             broken |= self._search(broken)
-        findings = [self._told(code, example) for code, example in broken.items()]
+            findings = [self._told(code, example) for code, example in broken.items()]
         findings += self._refusal()
         return findings, self._receipt.plus(facts=self._facts(library, replayed))
 
@@ -165,7 +165,7 @@ class InputSearch:
                 self._evidence.reference_lives(self._cell)
                 self._refused.append((example, error))
                 return
-            if error.code in self.ENDING or error.code.startswith(("reference", "blocked")):
+            if error.code not in self.OF_INPUTS:
                 raise _with_example(error, example) from None
             yield self._broken("property.run", example, [from_error(error)])
             return
@@ -186,7 +186,7 @@ class InputSearch:
         try:
             whole = self._evidence.just_run(self._cell, steps)
         except (RunFailed, WorkerDied) as error:
-            if error.code in self.ENDING:
+            if error.code not in self.OF_INPUTS:
                 raise _with_example(error, example) from None
             return  # a matter of parity: no law says anything about what does not run
         rules = self._rules(whole)
@@ -216,7 +216,7 @@ class InputSearch:
         try:
             other = self._evidence.run(self._cell, law.inputs)
         except (RunFailed, WorkerDied) as error:
-            if error.code in self.ENDING:
+            if error.code not in self.OF_INPUTS:
                 raise _with_example(error, example) from None
             yield self._broken(law.code, example, [from_error(error)], says=law.says)
             return
