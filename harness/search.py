@@ -95,6 +95,8 @@ def smallest_counterexample(
             judge()
         except Unwanted:
             return asked.last
+    if asked.ended_by is not None:
+        raise asked.ended_by
     return None
 
 
@@ -106,15 +108,20 @@ class _Asked:
         self._known: dict[str, bool] = {}
         self._smaller = 0
         self.last: Example | None = None
+        self.ended_by: Exception | None = None
 
     def __call__(self, example: Example) -> bool:
         """Return whether it fails; once enough were tried, only known ones still do."""
         text = repr(example)
         if text not in self._known:
-            if self._smaller >= MOST_SMALLER:
+            if self.ended_by is not None or self._smaller >= MOST_SMALLER:
                 return False
             self._smaller += self.last is not None
-            self._known[text] = self._fails(example)
+            try:
+                self._known[text] = self._fails(example)
+            except Exception as error:  # noqa: BLE001 - hypothesis would take it for a finding
+                self.ended_by = error
+                return False
         if self._known[text]:
             self.last = example
         return self._known[text]

@@ -138,3 +138,17 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         search.version()
     assert caught.value.code == "package.missing"
     assert caught.value.next_step == "pip install 'onnx-harness[properties]'"
+
+
+def test_an_error_ends_the_search(tmp_path: Path) -> None:
+    """It comes out as it is, and no further example is judged."""
+    asked: list[Example] = []
+
+    def fails(example: Example) -> bool:
+        asked.append(example)
+        msg = f"number {len(asked)}"
+        raise EnvironmentProblem(msg)
+
+    with pytest.raises(EnvironmentProblem, match=r"^number 1$"):
+        smallest_counterexample(SPACE, fails, Plan(examples=40, seed=1, home=tmp_path))
+    assert len(asked) == 1
