@@ -7,17 +7,14 @@ model or reference is told once in full and then in one line per item.
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-import numpy as np
-
 from harness.builds.candidates import candidate_file
-from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.cells import ANY, PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.known_failures import AsOf, Declared
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
@@ -33,8 +30,8 @@ from harness.errors import (
     blocked_by,
 )
 from harness.files import cases, known_failures
-from harness.files.cache import write_atomically
 from harness.files.models import BrokenModel, Model
+from harness.files.recipes import failure_folder, write_arrays
 from harness.references import recordings
 from harness.references.store import PreciseOutputs, References, run_steps
 from harness.runtimes.inspectors import Inspector
@@ -61,6 +58,10 @@ class Selection:
     """All models by name, also those that could not be read."""
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """From the command line: short name to options."""
+    profile: str = "ci"
+    """How far inputs are searched: `dev`, `ci` or `nightly`."""
+    seed: int | None = None
+    """Chooses the searched examples; None: by model."""
     skips_allowed: bool = True
     """False turns every "not judged" into a failure."""
     as_of: AsOf | None = None
@@ -98,9 +99,15 @@ class Evidence:
         self._cache = cache
         self._say = say
         self._inspector = Inspector(launcher, sys.executable)
-        self._references = References(launcher, sys.executable, cache / "references")
+        self._references = References(
+            launcher,
+            sys.executable,
+            cache / "references",
+            anew=selection.profile == "nightly",
+        )
         self._memory: dict[tuple[str, ...], object] = {}
         self._session: tuple[tuple[str, ...], Session] | None = None
+        self._last_run: tuple[Cell, tuple[Values, ...], tuple[Values, ...]] | None = None
 
     def close(self) -> None:
         """End all workers."""
@@ -170,6 +177,8 @@ class Evidence:
     def reference(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[tuple[Values, ...], str]:
         """Return the reference's outputs of every step, and where they came from."""
         model, facts = self.model(cell), self._interface(cell)
+        if cell.case == ANY:  # an example: the next one may fare better
+            return self._references.outputs(model, cell.case, steps, facts)
         key = ("reference", cell.model, cell.case)
         with self._saying(f"running the reference of {cell.model}"):
             return self._once(
@@ -181,6 +190,19 @@ class Evidence:
         model, (_, facts) = self.model(cell), self.sound_file(cell)
         with self._saying(f"running the reference of {cell.model} in {dtype}"):
             return self._references.precise(model, steps, facts, dtype)
+
+    def reference_lives(self, cell: Cell) -> None:
+        """Raise what keeps the reference from being built; what it says to inputs is no matter."""
+        self._references.live(self.model(cell))
+
+    @contextmanager
+    def session_of_threads(self, cell: Cell, threads: int) -> Iterator[Session]:
+        """Yield a further session of the cell, with this number of intra-op threads."""
+        session = self._open(cell, self.provider(cell), threads=threads)
+        try:
+            yield session
+        finally:
+            session.close()
 
     def session(self, cell: Cell) -> Session:
         """Return the session of this model, variant and provider, opening it if need be."""
@@ -203,9 +225,34 @@ class Evidence:
             return session.run(feeds, limit_s=spec.limits.run_s).outputs
 
         try:
-            return run_steps(run, steps, spec)
+            outputs = run_steps(run, steps, spec)
         except HarnessError as error:
             raise in_cell(error, cell, inputs=self.save_inputs(cell, steps)) from None
+        self._last_run = (cell, steps, outputs)
+        return outputs
+
+    def just_run(self, cell: Cell, steps: tuple[Values, ...]) -> tuple[Values, ...]:
+        """Return what the last run gave if it was of these very inputs, else run them."""
+        if self._last_run is not None:
+            of_cell, of_steps, outputs = self._last_run
+            if of_cell == cell and of_steps is steps:
+                return outputs
+        return self.run(cell, steps)
+
+    @property
+    def profile(self) -> str:
+        """Return how far inputs are searched."""
+        return self._selection.profile
+
+    @property
+    def seed(self) -> int | None:
+        """Return the number that chooses examples, if one was given or drawn."""
+        return self._selection.seed
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of all caches."""
+        return self._cache
 
     def placement(self, cell: Cell) -> Placement:
         """Return where the nodes are: as recorded, else as one profiled run shows."""
@@ -222,20 +269,12 @@ class Evidence:
 
     def save_inputs(self, cell: Cell, steps: tuple[Values, ...]) -> Path:
         """Write the inputs of a failed item as `.npz`, so that it can be replayed by hand."""
-        path = self._cache / "failures" / str(cell).replace("/", "__") / "inputs.npz"
         arrays = {
-            leaf: array.astype(str) if array.dtype == object else array
+            leaf: array
             for name, value in numbered(steps).items()
             for leaf, array in leaves(value, name)
         }
-
-        def write(target: Path) -> None:
-            with zipfile.ZipFile(target, "w") as archive:  # np.savez takes no input named 'file'
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-
-        return write_atomically(path, write)
+        return write_arrays(failure_folder(self._cache, cell) / "inputs.npz", arrays)
 
     def _find_file(self, cell: Cell) -> tuple[Path, ModelFacts]:
         model = self.model(cell)
@@ -251,13 +290,14 @@ class Evidence:
             check_provider(self._launcher, resolved)
         return resolved
 
-    def _open(self, cell: Cell, resolved: Resolved) -> Session:
+    def _open(self, cell: Cell, resolved: Resolved, *, threads: int = 0) -> Session:
         model, (path, _) = self.model(cell), self.sound_file(cell)
         try:
+            config = self._config(model, resolved)
             session = open_session(
                 self._launcher,
                 resolved.runtime,
-                self._config(model, resolved),
+                replace(config, threads=threads or config.threads),
                 path,
                 fork=resolved.provider.forks,
                 limit_s=model.spec.limits.load_s,

@@ -1,4 +1,4 @@
-"""One cell from spec to verdict, readable as a sentence: the three questions of the suites."""
+"""One cell from spec to verdict, readable as a sentence: the questions of the suites."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
-from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, Question
+from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, PROPERTIES, Question
 from harness.domain.receipts import Receipt
 from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
@@ -28,6 +28,7 @@ from harness.domain.verdict import Judgement, judge
 from harness.errors import HarnessError, RunFailed
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
+from harness.properties import InputSearch, outside_search
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
@@ -65,7 +66,12 @@ class Gate:
 
     def check(self, question: Question, cell: Cell) -> Judgement:
         """Return the verdict on one item."""
-        ask = {CONTRACT: self._contract, PLACEMENT: self._placement, PARITY: self._parity}
+        ask = {
+            CONTRACT: self._contract,
+            PLACEMENT: self._placement,
+            PARITY: self._parity,
+            PROPERTIES: self._properties,
+        }
         try:
             findings, receipt = ask[question](cell)
             findings = self._with_origin(tuple(findings), cell)
@@ -173,6 +179,15 @@ class Gate:
             return (declared,), Receipt()
         _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
         return self._compared(cell, evidence.inputs(cell))
+
+    def _properties(self, cell: Cell) -> Found:
+        evidence, model = self._evidence, self._evidence.model(cell)
+        if (declared := _not_applicable(model, cell)) is not None:
+            return (declared,), Receipt()
+        if (outside := outside_search(model.spec, cell)) is not None:
+            return (outside,), Receipt()
+        _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
+        return InputSearch(evidence, cell, compared=self._compared).judge()
 
     def _compared(self, cell: Cell, steps: tuple[Values, ...]) -> Found:
         """Run reference and candidate on the same inputs, and compare what they give."""

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "builds": {"domain", "files", "references", "runtimes"},
     "results": {"domain", "files"},
     "reports": {"domain", "results"},
+    "search": {"domain"},
     "evidence": {"domain", "files", "runtimes", "references", "builds"},
     "testing": {"domain", "files", "results", "runtimes"},
 }
@@ -28,7 +29,8 @@ CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
 #: The search of an error's origin sees what a cell is made of, and nothing of how it is judged.
 MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
-MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise"}
+MAY_IMPORT["properties"] = CORE | {"evidence", "search"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise", "properties"}
 #: It judges mutants with the very gate that it puts to the test, so it stands above the pipeline.
 MAY_IMPORT["proving"] = CORE | {"evidence", "bounds", "pipeline"}
 MAY_IMPORT["plugin"] = CORE | {"evidence", "localise", "pipeline", "reports"}

@@ -87,6 +87,16 @@ CODES: dict[str, Severity] = {
     "known-failure": Severity.EXPECTED,
     "known-failure.passed": Severity.FAIL,
     "known-failure.expired": Severity.FAIL,
+    # properties
+    "property.parity": Severity.FAIL,
+    "property.batch": Severity.FAIL,
+    "property.padding": Severity.FAIL,
+    "property.permutation": Severity.FAIL,
+    "property.repeat": Severity.FAIL,
+    "property.threads": Severity.FAIL,
+    "property.run": Severity.FAIL,
+    "property.refused": Severity.FAIL,
+    "property.not-applicable": Severity.NOT_APPLICABLE,
     # the harness itself
     "receipt.empty": Severity.ERROR,
     "harness.bug": Severity.ERROR,

@@ -39,7 +39,13 @@ PARITY = Question(
     depth=CASE_DEPTH,
     counters=("outputs_compared", "elements_compared|empty_values_compared"),
 )
-QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY)}
+PROPERTIES = Question(
+    name="properties",
+    asks="does parity hold over the whole input space that the spec declares?",
+    depth=PROVIDER_DEPTH,
+    counters=("examples_judged", "elements_compared|empty_values_compared"),
+)
+QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY, PROPERTIES)}
 
 _ALL = (CONTRACT, PLACEMENT, PARITY)
 _ON_PROVIDER = (PLACEMENT, PARITY)
@@ -92,6 +98,14 @@ SHOWN_BY: dict[str, tuple[Question, ...]] = {
     "parity.tolerance": (PARITY,),
     "parity.mismatch": (PARITY,),
     "parity.measure": (PARITY,),
+    "property.parity": (PROPERTIES,),
+    "property.batch": (PROPERTIES,),
+    "property.padding": (PROPERTIES,),
+    "property.permutation": (PROPERTIES,),
+    "property.repeat": (PROPERTIES,),
+    "property.threads": (PROPERTIES,),
+    "property.run": (PROPERTIES,),
+    "property.refused": (PROPERTIES,),
     "receipt.empty": (),
     "harness.bug": (),
 }

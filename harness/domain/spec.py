@@ -11,7 +11,7 @@ import datetime
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from harness.domain.cells import CASE_DEPTH
@@ -22,6 +22,9 @@ from harness.domain.questions import QUESTIONS, SHOWN_BY
 #: Read by pydantic when a file is validated, so that every key is declared exactly once.
 STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
+#: How the values of a searched input may spread; told in docs/suites.md.
+Kind = Literal["uniform", "constant", "zeros", "ones", "ramp", "extremes", "sparse", "bell"]
+
 #: What each part of a cell's id must look like (model, variant, provider, case).
 PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -31,6 +34,10 @@ FIRST_VARIANT = "fp32"
 USUAL_SCORE = 0.95
 #: Eleven days: longer than any run, and short enough for every clock.
 LONGEST_S = 1e6
+#: Examples of each profile: a look while writing a spec, each commit, each night.
+EXAMPLES = {"dev": 10, "ci": 25, "nightly": 200}
+#: An hour of the smallest models.
+MOST_EXAMPLES = 1_000_000
 #: More threads than any machine has cores take minutes to start.
 MOST_THREADS = 1024
 
@@ -189,6 +196,39 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """What the values of an input owe to a size: a mask, a length, an index, an order."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    kind: Literal["prefix-mask", "length", "less-than", "positions", "sorted"]
+    """`prefix-mask`: ones, then zeros along the last axis, at least one one in each row;
+    `length`: from 1 to the size of `axis` of the input `of`; `less-than`: from 0 to below the
+    size of the dimension `dim`; `positions`: 0, 1, 2, ... along `axis`; `sorted`: rising along
+    the last axis."""
+    of: str | None = None
+    """For `length`: the input that is measured."""
+    axis: int | None = None
+    """For `length` and `positions`: which axis, counted from 0."""
+    dim: str | None = None
+    """For `less-than`: the named dimension."""
+
+    NEEDS: ClassVar = {"length": ("of", "axis"), "less-than": ("dim",), "positions": ("axis",)}
+
+    def __post_init__(self) -> None:
+        """Check that exactly the keys of this kind are given."""
+        needed = self.NEEDS.get(self.kind, ())
+        for key in ("of", "axis", "dim"):
+            given = getattr(self, key) is not None
+            if given != (key in needed):
+                msg = f"'{self.kind}' {'does not take' if given else 'needs'} '{key}'"
+                raise ValueError(msg)
+        if self.axis is not None and self.axis < 0:
+            msg = f"'axis' must be 0 or greater, got {self.axis}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
     """One input of the model and the values that it is drawn from."""
 
@@ -202,9 +242,12 @@ class InputSpec:
     """Values are uniform in [low, high); whole numbers in [low, high) for integer types."""
     values: tuple[int | float | str, ...] | None = None
     """Values are drawn from this list; the way to feed strings."""
+    relation: Relation | None = None
+    """What the values owe to a size; for integers, and `prefix-mask` for floats and bool too."""
 
     def __post_init__(self) -> None:
         """Check that values can be drawn."""
+        self._check_relation()
         if self.range is not None and self.values is not None:
             msg = "give 'range' or 'values', not both"
             raise ValueError(msg)
@@ -223,6 +266,25 @@ class InputSpec:
                 raise ValueError(msg)
         if any(isinstance(size, int) and size < 0 for size in self.shape):
             msg = f"'shape' must not hold negative sizes, got {list(self.shape)}"
+            raise ValueError(msg)
+
+    def _check_relation(self) -> None:
+        if self.relation is None:
+            return
+        kind = self.relation.kind
+        taken = {"length": "range", "less-than": "range", "sorted": "range"}.get(kind)
+        for key in ("range", "values"):
+            if getattr(self, key) is not None and key != taken:
+                msg = f"'relation' of kind '{kind}' and '{key}' exclude each other"
+                raise ValueError(msg)
+        fits = self.dtype.is_integer or (kind == "sorted" and self.dtype.is_floating)
+        if kind == "prefix-mask":
+            fits = self.dtype is not DType.STRING
+        if not fits:
+            msg = f"'relation' of kind '{kind}' does not fit '{self.dtype}'"
+            raise ValueError(msg)
+        if kind in {"prefix-mask", "sorted"} and not self.shape:
+            msg = f"'relation' of kind '{kind}' needs an axis, and 'shape' has none"
             raise ValueError(msg)
 
     def _limits(self) -> tuple[int, ...]:
@@ -415,6 +477,93 @@ class StateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaddingSpec:
+    """A dimension that may be padded without changing what stands before the padding."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    dim: str
+    """The named dimension that grows."""
+    inputs: dict[str, float] = field(default_factory=dict)
+    """Input name to the value that fills its padding; 0 for inputs that are not named."""
+    mask: str
+    """The input that marks what counts; it is padded with zeros."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOut:
+    """Kinds of values that the model is not meant for, and why."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    kinds: tuple[Kind, ...]
+    """Kinds that are not drawn."""
+    reason: str
+    """Why this is fine."""
+
+    def __post_init__(self) -> None:
+        """Check that something is left, and that a reason is given."""
+        if set(get_args(Kind)) <= set(self.kinds):
+            msg = "'kinds' leaves nothing to draw"
+            raise ValueError(msg)
+        _needs_reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropertiesSpec:
+    """What holds for all inputs, and how long it is searched for a counterexample."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    examples: int | dict[Literal["dev", "ci", "nightly"], int] = field(default_factory=dict)
+    """Examples for each provider, one number or by profile; by default dev 10, ci 25,
+    nightly 200."""
+    max_elements: int = 65_536
+    """Elements that the inputs of one example may have together; larger sizes are cut down."""
+    leave_out: LeaveOut | None = None
+    """Kinds of values that are not drawn."""
+    batch: str | None = None
+    """Dimension whose rows are independent: row i of a batch equals row i alone."""
+    padding: PaddingSpec | None = None
+    """Dimension that may be padded."""
+    permutation: str | None = None
+    """Dimension whose order does not matter: outputs that have it are permuted alike, the others
+    stay the same."""
+    repetitions: int = 1
+    """Runs of each example that must give the same bits; 1 asks for none."""
+    threads: tuple[int, ...] = ()
+    """Numbers of intra-op threads that must give the same, within tolerance, as
+    `session.threads`."""
+    not_applicable: str | None = None
+    """Why this model cannot be searched; counted and shown, never run."""
+
+    def __post_init__(self) -> None:
+        """Check that something would be searched."""
+        counts = self.examples if isinstance(self.examples, dict) else {"": self.examples}
+        for profile, count in counts.items():
+            if not 1 <= count <= MOST_EXAMPLES:
+                key = f"examples.{profile}".rstrip(".")
+                msg = f"'{key}' must be from 1 to {MOST_EXAMPLES}, got {count}"
+                raise ValueError(msg)
+        for name, least, most in (("max_elements", 1, 2**30), ("repetitions", 1, 100)):
+            if not least <= getattr(self, name) <= most:
+                msg = f"'{name}' must be from {least} to {most}, got {getattr(self, name)}"
+                raise ValueError(msg)
+        if not all(1 <= number <= MOST_THREADS for number in self.threads):
+            msg = f"'threads' must be from 1 to {MOST_THREADS}, got {list(self.threads)}"
+            raise ValueError(msg)
+        if self.not_applicable is not None:
+            _needs_reason(self.not_applicable)
+
+    def count(self, profile: str) -> int:
+        """Return how many examples a profile (`dev`, `ci`, `nightly`) draws."""
+        if isinstance(self.examples, int):
+            return self.examples
+        own = {str(name): count for name, count in self.examples.items()}
+        return own.get(profile, EXAMPLES[profile])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllowCpu:
     """Operators that may stay on the CPU, and why."""
 
@@ -566,6 +715,8 @@ class ModelSpec:
     """How outputs are compared; one that is not named takes the defaults."""
     state: StateSpec | None = None
     """For recurrent models."""
+    properties: PropertiesSpec = field(default_factory=PropertiesSpec)
+    """What holds for all inputs."""
     placement: dict[str, PlacementSpec] = field(default_factory=dict)
     """Where nodes must run, by provider."""
     limits: Limits = field(default_factory=Limits)

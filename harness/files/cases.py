@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.domain import inputs as drawing
+from harness.domain import relations
 from harness.domain.dtypes import DType
 from harness.domain.spec import CaseSpec, InputSpec, ModelSpec
 from harness.domain.values import Array, Values
@@ -47,6 +48,25 @@ def build(model: str, spec: ModelSpec, case: CaseSpec, folder: Path) -> tuple[Va
     )
 
 
+def real_inputs(spec: ModelSpec, folder: Path) -> dict[str, dict[str, Array]]:
+    """Return what the files of the cases hold, case by case; a case without one is left out.
+
+    Raises:
+        SpecError: If a file is missing, broken, or does not fit the spec.
+    """
+    found = {}
+    for case in spec.case:
+        if not case.inputs:
+            continue
+        where = f"{folder / 'model.toml'}, case '{case.name}'"
+        given = _read_npz(folder / case.inputs, where)
+        _refuse_unknown(given, spec, where)
+        for name in given:
+            _taken(spec, case, name, 0, given, where)
+        found[case.name] = {name: _typed(array, spec.inputs[name]) for name, array in given.items()}
+    return found
+
+
 def _value(
     model: str,
     spec: ModelSpec,
@@ -56,16 +76,41 @@ def _value(
     given: Mapping[str, Array],
     where: str,
 ) -> Array:
-    declared = spec.inputs[name]
-    is_state = spec.state is not None and name in spec.state.feedback.values()
     if name in given:
-        array = given[name] if spec.state is None or is_state else _step(given[name], step, where)
-        return _fitting(array, declared, name, where, dims=case.dims)
-    dims = {**_smallest(spec), **case.dims}
-    shape = drawing.resolve_shape(declared, dims, where=f"{where}, input '{name}'")
-    if is_state:
-        return np.asarray(drawing.zeros(declared.dtype, shape))
-    return drawing.draw(declared, shape, key=(model, case.name, name, str(step)))
+        return _taken(spec, case, name, step, given, where)
+    declared, dims = spec.inputs[name], {**_smallest(spec), **case.dims}
+    shapes = {name: drawing.resolve_shape(declared, dims, where=f"{where}, input '{name}'")}
+    if _is_state(spec, name):
+        return np.asarray(drawing.zeros(declared.dtype, shapes[name]))
+    measured = declared.relation.of if declared.relation else None
+    if measured is not None and measured in given:
+        shapes[measured] = _taken(spec, case, measured, step, given, where).shape
+    elif measured is not None:
+        asked = f"{where}, input '{measured}'"
+        shapes[measured] = drawing.resolve_shape(spec.inputs[measured], dims, where=asked)
+
+    def make(asked: InputSpec, shape: tuple[int, ...]) -> Array:
+        return drawing.draw(asked, shape, key=(model, case.name, name, str(step)))
+
+    return relations.drawn(name, spec, make, shapes=shapes, dims=dims, where=where)
+
+
+def _taken(
+    spec: ModelSpec,
+    case: CaseSpec,
+    name: str,
+    step: int,
+    given: Mapping[str, Array],
+    where: str,
+) -> Array:
+    """Return what the case's file holds for an input, in one step of a recurrent model."""
+    whole = spec.state is None or _is_state(spec, name)
+    array = given[name] if whole else _step(given[name], step, where)
+    return _fitting(array, spec.inputs[name], name, where, dims=case.dims)
+
+
+def _is_state(spec: ModelSpec, name: str) -> bool:
+    return spec.state is not None and name in spec.state.feedback.values()
 
 
 def _smallest(spec: ModelSpec) -> dict[str, int]:
@@ -91,11 +136,7 @@ def _fitting(
 ) -> Array:
     """Return `array` with the declared type; refuse another type, rank or size."""
     shape = [dims.get(size, size) if isinstance(size, str) else size for size in declared.shape]
-    if declared.dtype is DType.STRING:
-        array = array.astype(object)
-    wanted = declared.dtype.numpy
-    if array.dtype == np.dtype((np.void, wanted.itemsize)) and wanted.isbuiltin == USER_DEFINED:
-        array = array.view(wanted)  # numpy stores the types of ml_dtypes as plain bytes
+    array, wanted = _typed(array, declared), declared.dtype.numpy
     fits = len(array.shape) == len(shape) and all(
         isinstance(size, str) or size == got for size, got in zip(shape, array.shape, strict=False)
     )
@@ -109,6 +150,16 @@ def _fitting(
             got=f"{array.dtype} {list(array.shape)}",
             next_step="write the file again with the declared type and shape",
         )
+    return array
+
+
+def _typed(array: Array, declared: InputSpec) -> Array:
+    """Return texts as objects, and the types of ml_dtypes, which numpy stores as plain bytes."""
+    if declared.dtype is DType.STRING:
+        return array.astype(object)
+    wanted = declared.dtype.numpy
+    if array.dtype == np.dtype((np.void, wanted.itemsize)) and wanted.isbuiltin == USER_DEFINED:
+        return array.view(wanted)
     return array
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.domain import relations
 from harness.domain.cells import Cell, expand, short_name
 from harness.domain.known_failures import entry_faults
 from harness.domain.providers import did_you_mean
@@ -215,6 +216,8 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_reference_faults(spec),
         *_use_faults(spec),
         *_case_faults(spec),
+        *relations.faults(spec),
+        *_property_faults(spec),
     ]
 
 
@@ -298,3 +301,30 @@ def _case_faults(spec: ModelSpec) -> list[str]:
         for case in spec.case
         if case.data_set is not None
     ]
+
+
+def _property_faults(spec: ModelSpec) -> list[str]:
+    """Return what `properties` names that is not there."""
+    declared = spec.properties
+    named = [("batch", declared.batch), ("permutation", declared.permutation)]
+    padding = declared.padding
+    named += [("padding.dim", padding.dim)] if padding else []
+    faults = [
+        f"'properties.{key}' names the dimension '{name}', which 'dims' lacks"
+        for key, name in named
+        if name is not None and name not in spec.dims
+    ]
+    inputs = [("padding.mask", padding.mask), *(("padding.inputs", name) for name in padding.inputs)
+              ] if padding else []  # fmt: skip
+    faults += [
+        f"'properties.{key}' names the input '{name}', which 'inputs' lacks"
+        for key, name in inputs
+        if name not in spec.inputs
+    ]
+    if (
+        padding
+        and padding.mask in spec.inputs
+        and padding.dim not in (spec.inputs[padding.mask].shape)
+    ):
+        faults.append(f"'properties.padding.mask' has no dimension '{padding.dim}'")
+    return faults

@@ -22,10 +22,13 @@ PROBLEM = pytest.StashKey[str]()
 NOTHING_JUDGED = "ERROR: Nothing was judged: every item was skipped, so this run proves nothing"
 #: Options that ask for the harness.
 OPTIONS = ("provider", "model", "models", "provider_option", "no_skips", "as_of", "harness_json")
+#: Options whose values may be 0 or empty.
+SEARCHED = ("harness_profile", "harness_seed")
 MARKERS = {
     "contract": "is the file a valid ONNX model with the interface that its spec promises?",
     "placement": "do the nodes really run on the provider that was asked for?",
     "parity": "does the candidate compute what its reference computes?",
+    "properties": "does parity hold over the whole input space that the spec declares?",
 }
 
 
@@ -81,6 +84,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "spec bounds the search.",
     )
     group.addoption(
+        "--harness-profile",
+        choices=["dev", "ci", "nightly"],
+        default=None,
+        help="How far the properties suite searches: dev looks at few examples, ci always at the "
+        "same ones, nightly at fresh ones with references that are run anew. Default: ci.",
+    )
+    group.addoption(
+        "--harness-seed",
+        type=int,
+        default=None,
+        metavar="N",
+        help="Choose the examples of the properties suite. Default: by model; with nightly at "
+        "random, told in every receipt.",
+    )
+    group.addoption(
         "--harness-json",
         default=None,
         metavar="FILE",
@@ -93,7 +111,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reports(config), "onnx-harness-reports")
     for name, asks in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: onnx-harness suite: {asks}")
-    if any(config.getoption(name) for name in OPTIONS):
+    if any(config.getoption(name) is not None for name in SEARCHED) or any(
+        config.getoption(name) for name in OPTIONS
+    ):
         _activate(config)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import secrets
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class HarnessOptions:
     excuses_allowed: bool
     localises: bool
     record: Path | None
+    profile: str
+    seed: int | None
 
 
 def activate(config: pytest.Config) -> HarnessState:
@@ -110,6 +113,9 @@ class HarnessState:
         self._progress = Progress(config)
         self._gate: Gate | None = None
         self._made = 0
+        self._seed = self.options.seed
+        if self._seed is None and self.options.profile == "nightly":
+            self._seed = secrets.randbelow(2**32)
 
     def _day(self, root: Path) -> AsOf | None:
         """Return the day on which known failures are judged; None if there are none, or none count.
@@ -306,6 +312,8 @@ class HarnessState:
                 skips_allowed=self.options.skips_allowed,
                 as_of=self._as_of,
                 localises=self.options.localises,
+                profile=self.options.profile,
+                seed=self._seed,
             )
             self._gate = Gate(
                 selection,
@@ -328,6 +336,10 @@ class HarnessState:
             words += ["--provider-option", value]
         if self.options.as_of is not None:
             words += ["--as-of", self.options.as_of]
+        if self.options.profile != "ci":
+            words += ["--harness-profile", self.options.profile]
+        if self._seed is not None:
+            words += ["--harness-seed", str(self._seed)]
         if self._config.getoption("models"):
             words += ["--models", self._config.getoption("models")]
         return shlex.join(words)
@@ -360,6 +372,8 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         excuses_allowed=not config.getoption("runxfail", default=False),
         localises=not config.getoption("no_localise"),
         record=_record_path(config),
+        profile=config.getoption("harness_profile") or "ci",
+        seed=config.getoption("harness_seed"),
     )
 
 

@@ -12,6 +12,8 @@ from harness.results.record import EXPECTED, ItemRecord
 TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
 TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compared")
+#: The same for counters that not every run has.
+SOME_TOTALS = ("examples_judged",)
 HEADINGS = (
     *("model", "contract", "provider"),
     *(verdict.lower() for verdict in Verdict),
@@ -143,9 +145,10 @@ def expected_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
 def _totals(records: Sequence[ItemRecord]) -> str:
     sums = Counter[str]()
     for record in records:
-        sums.update({name: record.counts.get(name, 0) for name in TOTALS})
+        sums.update({name: record.counts.get(name, 0) for name in (*TOTALS, *SOME_TOTALS)})
     judged = ", ".join(_verdicts(records))
-    done = ", ".join(_counted(sums[name], *name.split("_")) for name in TOTALS)
+    shown = (*TOTALS, *(name for name in SOME_TOTALS if sums[name]))
+    done = ", ".join(_counted(sums[name], *name.split("_")) for name in shown)
     return f"{_counted(len(records), 'items')}: {judged}; {done}"
 
 

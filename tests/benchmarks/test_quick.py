@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+#: They run PyTorch references.
+TORCH = {"evidence", "properties", "warm_cache"}
 FIGURES = {
     "parity_cell": {
         *("models", "rounds", "cell_gate_ms", "cell_inside_ms", "cell_extra_ms"),
@@ -34,6 +36,10 @@ FIGURES = {
     "localise": {
         *("nodes", "rounds", "ours_s", "naive_s", "largest_batch_mib", "batches"),
         *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
+    },
+    "properties": {
+        *("examples", "rounds", "cached_per_s", "live_per_s", "inside_per_s"),
+        *("cached_times_inside", "hypothesis_arrays_per_s"),
     },
     "warm_cache": {
         *("models", "rounds", "first_imports_torch", "second_imports_torch"),
@@ -78,5 +84,5 @@ def _skip_where_impossible(name: str) -> None:
         group="pytest11", name="harness.plugin"
     ):
         pytest.skip("the plugin is not installed: no entry point to measure")
-    if name in {"warm_cache", "evidence"} and not importlib.util.find_spec("torch"):
+    if name in TORCH and not importlib.util.find_spec("torch"):
         pytest.skip("needs torch")

@@ -89,6 +89,7 @@ def test_an_added_model_passes_at_once(command: Command, project: MiniProject) -
         "placement my-encoder/fp32/cpu": Verdict.PASS,
         "parity my-encoder/fp32/cpu/batch1": Verdict.PASS,
         "parity my-encoder/fp32/cpu/batch3": Verdict.PASS,
+        "properties my-encoder/fp32/cpu": Verdict.PASS,
     }
 
 
@@ -273,11 +274,11 @@ def test_list_shows_sound_and_broken_models(command: Command, project: MiniProje
     assert result.code == 0
     assert result.out == (
         "name  task  variants  providers  cases  items\n"
-        "tiny  -     fp32      cpu        1      3\n"
+        "tiny  -     fp32      cpu        1      4\n"
         "torn  -     -         -          0      1\n"
         "torn: Model spec 'torn' has 2 faults: 'candidate' is missing\n"
     )
-    assert [row["items"] for row in command("model", "list", "--json").json] == [3, 1]
+    assert [row["items"] for row in command("model", "list", "--json").json] == [4, 1]
 
 
 def test_show_tells_spec_and_file(command: Command, project: MiniProject) -> None:

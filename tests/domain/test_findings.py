@@ -29,7 +29,10 @@ def test_severities_that_let_an_item_pass_are_rare() -> None:
         severity: {code for code, own in CODES.items() if own is severity} for severity in Severity
     }
     assert by_severity[Severity.NOT_JUDGED] == {"package.missing"}
-    assert by_severity[Severity.NOT_APPLICABLE] == {"provider.not-applicable"}
+    assert by_severity[Severity.NOT_APPLICABLE] == {
+        "provider.not-applicable",
+        "property.not-applicable",
+    }
     assert by_severity[Severity.NOTE] == {
         "reference.not-float64",
         "parity.near-tie",

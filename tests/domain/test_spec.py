@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.domain.dtypes import DType
+from harness.domain.fillings import KINDS
 from harness.domain.spec import (
     AllowCpu,
     Candidate,
@@ -16,9 +17,11 @@ from harness.domain.spec import (
     Export,
     InputSpec,
     KnownFailure,
+    LeaveOut,
     Limits,
     ModelSpec,
     PlacementSpec,
+    PropertiesSpec,
     Reference,
     SessionSettings,
     StateSpec,
@@ -42,6 +45,18 @@ KNOWN: dict[str, Any] = {
     ("make", "keys", "message"),
     [
         (Candidate, {}, "needs exactly one of 'file', 'url', 'export', got none"),
+        (PropertiesSpec, {"examples": 0}, "'examples' must be from 1 to 1000000, got 0"),
+        (
+            PropertiesSpec,
+            {"examples": {"ci": 0}},
+            "'examples.ci' must be from 1 to 1000000, got 0",
+        ),
+        (PropertiesSpec, {"max_elements": 0}, "'max_elements' must be from 1 to 1073741824, got 0"),
+        (PropertiesSpec, {"repetitions": 0}, "'repetitions' must be from 1 to 100, got 0"),
+        (PropertiesSpec, {"threads": (1, 0)}, "'threads' must be from 1 to 1024, got [1, 0]"),
+        (PropertiesSpec, {"not_applicable": " "}, "what loosens a check needs a 'reason'"),
+        (LeaveOut, {"kinds": ("ramp",), "reason": ""}, "what loosens a check needs a 'reason'"),
+        (LeaveOut, {"kinds": KINDS, "reason": "all"}, "'kinds' leaves nothing to draw"),
         (
             Candidate,
             {"file": "a", "export": EXPORT},

@@ -91,6 +91,12 @@ MAKERS: dict[str, Maker] = {
     "input-misnamed": inputs(f'{X.replace(".x", ".X")} = "float32"'),
     "output-misnamed": more('[outputs.z]\ncompare = "close"'),
     "state-output": more('[state]\nfeedback = { z = "x" }\nsteps = 2'),
+    "relation-impossible": inputs(
+        f'{X} = "int64"\nrange = [7, 9]\nrelation = {{ kind = "less-than", dim = "batch" }}'
+    ),
+    "relation-key": inputs(f'{X} = "float32"\nrelation = {{ kind = "sorted", axis = 1 }}'),
+    "property-dimension": more('[properties]\nbatch = "rows"'),
+    "property-reason": more('[properties.leave_out]\nkinds = ["ramp"]\nreason = ""'),
     "limit-infinite": more("[limits]\nrun_s = inf"),
     "threads-many": more("[session]\nthreads = 100000"),
     "session-key": more('[session.config]\n"session.disable_prepackin" = "1"'),

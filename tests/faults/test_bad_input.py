@@ -42,7 +42,9 @@ def test_others_go_on(faults: Faults) -> None:
         for key, item in faults.outcome.items.items()
         if f" {HEALTHY}/" in key
     }
-    assert of_healthy == dict.fromkeys(("contract", "placement", "parity"), Verdict.PASS)
+    assert of_healthy == dict.fromkeys(
+        ("contract", "placement", "parity", "properties"), Verdict.PASS
+    )
     assert faults.outcome.exit_code == pytest.ExitCode.TESTS_FAILED
 
 

@@ -34,6 +34,9 @@ def known_failure(
     return f'[[known_failure]]\ncell = "{cell}"\ncode = "{code}"\n{issue}\nexpires = {expires}\n'
 
 
+PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {inputs} }}'
+
+
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
@@ -62,6 +65,26 @@ def known_failure(
             file_spec(inputs='[inputs.x]\ndtype = "float32"\nshape = ["n"]',
                       case='[[case]]\nname = "a"'),
             "'inputs' use the dimension 'n', which 'dims' lacks",
+        ),
+        (
+            file_spec(more='[properties]\npermutation = "rows"'),
+            "'properties.permutation' names the dimension 'rows', which 'dims' lacks",
+        ),
+        (
+            file_spec(more='[properties]\npadding = { dim = "batch", mask = "m" }'),
+            "'properties.padding.mask' names the input 'm', which 'inputs' lacks",
+        ),
+        (
+            file_spec(more=PADDING.format(inputs="{ z = 0 }")),
+            "'properties.padding.inputs' names the input 'z', which 'inputs' lacks",
+        ),
+        (
+            file_spec(
+                inputs='[inputs.x]\ndtype = "float32"\nshape = ["batch", 3]\n\n'
+                '[inputs.m]\ndtype = "int64"\n\n[dims]\nbatch = { max = 8 }',
+                more='[properties]\npadding = { dim = "batch", mask = "m" }',
+            ),
+            "'properties.padding.mask' has no dimension 'batch'",
         ),
         (
             file_spec(case='[[case]]\nname = "a"\ndims = { bacth = 1 }'),

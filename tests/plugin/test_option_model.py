@@ -19,6 +19,8 @@ def test_names_and_globs(mixed: MiniProject) -> None:
         "test_placement.py::test_placement[tiny/fp32/cpu]",
         "test_parity.py::test_parity[elsewhere/fp32/cpu/one]",
         "test_parity.py::test_parity[tiny/fp32/cpu/one]",
+        "test_properties.py::test_properties[elsewhere/fp32/cpu]",
+        "test_properties.py::test_properties[tiny/fp32/cpu]",
     }
 
 

@@ -38,8 +38,10 @@ def test_a_missing_provider_is_told_once_in_full(tiny: MiniProject) -> None:
         "contract tiny/fp32": "PASS",
         "placement tiny/fp32/cpu": "PASS",
         "parity tiny/fp32/cpu/one": "PASS",
+        "properties tiny/fp32/cpu": "PASS",
         "placement tiny/fp32/cann": "FAIL",
         "parity tiny/fp32/cann/one": "ERROR",
+        "properties tiny/fp32/cann": "ERROR",
     }
     told, blocked = (
         outcome.items[key].findings[0]

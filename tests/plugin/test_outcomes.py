@@ -23,6 +23,10 @@ VERDICTS = {
     "placement lacking/fp32/cpu": "SKIP",
     "placement tiny/fp32/cpu": "PASS",
     "placement wrong/fp32/cpu": "PASS",
+    "properties elsewhere/fp32/cpu": "SKIP",
+    "properties lacking/fp32/cpu": "SKIP",
+    "properties tiny/fp32/cpu": "PASS",
+    "properties wrong/fp32/cpu": "SKIP",
 }
 
 
@@ -41,7 +45,7 @@ def test_verdicts_as_outcomes(outcome: Outcome, mixed: MiniProject) -> None:
     """One run, looked at from all sides."""
     assert {key: item.verdict.value for key, item in outcome.items.items()} == VERDICTS
     assert outcome.exit_code == pytest.ExitCode.TESTS_FAILED
-    assert "1 failed, 7 passed, 5 skipped, 1 error" in outcome.text.splitlines()[-1]
+    assert "1 failed, 8 passed, 8 skipped, 1 error" in outcome.text.splitlines()[-1]
     assert "ERROR at setup of test_contract[bad/fp32]" in outcome.text
 
     failure = outcome.text.partition("test_parity[wrong/fp32/cpu/test_data_set_1] _")[2]
@@ -70,7 +74,7 @@ def test_verdicts_as_outcomes(outcome: Outcome, mixed: MiniProject) -> None:
     rows = outcome.text.partition(" onnx-harness =")[2].splitlines()[1:]
     assert rows[0].split()[:3] == ["model", "contract", "provider"]
     assert [row.split()[0] for row in rows[1:6]] == ["bad", "elsewhere", "lacking", "tiny", "wrong"]
-    assert rows[6].startswith("14 items: 7 PASS, 1 FAIL, 5 SKIP, 1 ERROR; ")
+    assert rows[6].startswith("18 items: 8 PASS, 1 FAIL, 8 SKIP, 1 ERROR; ")
 
     tree = ET.parse(mixed.root / "junit.xml")  # noqa: S314 - our own file
     cases = {case.attrib["name"]: case for case in tree.iter("testcase")}
@@ -92,13 +96,13 @@ def test_verdicts_as_outcomes(outcome: Outcome, mixed: MiniProject) -> None:
 def test_what_is_blocked_is_counted_apart(tiny: MiniProject) -> None:
     """A broken provider is told once; what it blocks is a count with the cause."""
     outcome = tiny.run("--provider", "cuda", "--provider", "cpu")
-    assert "1 failed, 3 passed, 1 blocked" in outcome.text.splitlines()[-1]
+    assert "1 failed, 4 passed, 2 blocked" in outcome.text.splitlines()[-1]
     assert outcome.exit_code == pytest.ExitCode.TESTS_FAILED
     assert outcome.items["parity tiny/fp32/cuda/one"].verdict.value == "ERROR"
     assert " ERRORS " not in outcome.text
     assert (
-        "\n1 item: Blocked by an earlier failure: Provider 'cuda' is not available: no runtime has "
-        "CUDAExecutionProvider\n" in outcome.text
+        "\n2 items: Blocked by an earlier failure: Provider 'cuda' is not available: no runtime "
+        "has CUDAExecutionProvider\n" in outcome.text
     )
 
 
