@@ -323,7 +323,7 @@ class InputSearch:
 
 
 #: What of a comparison's facts holds for all examples.
-KEPT_FACTS = frozenset({"runtime", "start_method", "provider", "model"})
+KEPT_FACTS = frozenset({"runtime", "start_method", "provider", "model", "tolerance"})
 #: Law -> counter of its comparisons.
 LAW_COUNTERS = {
     "property.repeat": "repetitions_compared",
