@@ -24,7 +24,7 @@ from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
 from harness.domain.values import Values, leaves
-from harness.domain.verdict import Judgement, judge
+from harness.domain.verdict import Judgement, Verdict, judge
 from harness.errors import HarnessError, RunFailed
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
@@ -68,18 +68,18 @@ class Gate:
         ask = {CONTRACT: self._contract, PLACEMENT: self._placement, PARITY: self._parity}
         try:
             findings, receipt = ask[question](cell)
-            findings = self._with_origin(tuple(findings), cell)
         except HarnessError as error:
             findings, receipt = (from_error(error),), Receipt()
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
             findings, receipt = (_bug(error, cell),), Receipt()
-        return judge(
+        judgement = judge(
             question,
             findings=findings,
             receipt=receipt,
             skips_allowed=self._skips_allowed,
             known=self._evidence.known_failures(question, cell),
         )
+        return self._with_origin(judgement, cell)
 
     def origin(self, cell: Cell, *, budget_s: float) -> Report:
         """Return where the parity failure of a cell begins.
@@ -133,18 +133,20 @@ class Gate:
         """End all workers."""
         self._evidence.close()
 
-    def _with_origin(self, findings: tuple[Finding, ...], cell: Cell) -> tuple[Finding, ...]:
+    def _with_origin(self, judgement: Judgement, cell: Cell) -> Judgement:
         """Add where a failure of values begins; whatever the search meets changes no verdict."""
-        if not (self._localises and any(finding.code in VALUE_CODES for finding in findings)):
-            return findings
+        codes = {finding.code for finding in judgement.findings}
+        if not self._localises or judgement.verdict is not Verdict.FAIL or not codes & VALUE_CODES:
+            return judgement
         try:
             limits = self._evidence.model(cell).spec.limits
-            return (*findings, self.origin(cell, budget_s=limits.localise_s).finding())
+            note = self.origin(cell, budget_s=limits.localise_s).finding()
         except Exception as error:  # noqa: BLE001 - a fault of the search must not hide parity's
             first = (str(error) or type(error).__name__).splitlines()[0]
             what = f"Where '{cell}' begins to fail was not found: {first}"
             again = f"onnx-harness localise {cell}"
-            return (*findings, Finding(code="parity.origin", what=what, next_step=again))
+            note = Finding(code="parity.origin", what=what, next_step=again)
+        return replace(judgement, findings=(*judgement.findings, note))
 
     def _contract(self, cell: Cell) -> Found:
         model, (path, facts) = self._evidence.model(cell), self._evidence.file(cell)

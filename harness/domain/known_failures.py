@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.domain.cells import ANY, CASE_DEPTH, PROVIDER_DEPTH, Cell, expand, parts, short_name
-from harness.domain.findings import Finding, Severity
+from harness.domain.findings import Finding
 from harness.domain.questions import QUESTIONS, SHOWN_BY, Question
 from harness.domain.spec import KnownFailure, ModelSpec
 
@@ -68,7 +68,7 @@ class Weighed:
 
 
 def weigh(question: Question, findings: Sequence[Finding], known: Sequence[Declared]) -> Weighed:
-    """Return which of an item's findings count, and which are excused.
+    """Return which of an item's findings (without notes) count, and which are excused.
 
     An entry excuses its code wherever it shows in the cells that it names. What is blocked by
     another failure goes by the code of that failure, because which item of a run meets it first
@@ -79,8 +79,7 @@ def weigh(question: Question, findings: Sequence[Finding], known: Sequence[Decla
     shown = {finding.root_code for finding in findings}
     counting = [finding for finding in findings if finding.root_code not in codes]
     expired = [each for each in known if each.is_expired and each.entry.code in shown - codes]
-    sound = all(finding.severity is Severity.NOTE for finding in findings)
-    disproved = [each for each in known if sound and _is_sure(each.entry, question)]
+    disproved = [] if findings else [each for each in known if _is_sure(each.entry, question)]
     remarks = (
         *map(_passed, disproved),
         *map(_expired, expired),

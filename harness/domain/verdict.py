@@ -70,15 +70,16 @@ def judge(
         known: The known failures that the spec declares for this item. One that does not show
             makes a passing item FAIL.
     """
-    found = tuple(findings)
-    sound = all(finding.severity is Severity.NOTE for finding in found)
-    if sound and (zeros := receipt.zeros(question.counters)):
-        found = (*found, _empty(question, zeros))
+    told = tuple(findings)
+    notes = tuple(finding for finding in told if finding.severity is Severity.NOTE)
+    found = tuple(finding for finding in told if finding.severity is not Severity.NOTE)
+    if not found and (zeros := receipt.zeros(question.counters)):
+        found = (_empty(question, zeros),)
     weighed = weigh(question, found, tuple(known))
-    severities = {finding.severity for finding in weighed.decisive} - {Severity.NOTE}
+    severities = {finding.severity for finding in weighed.decisive}
     return Judgement(
         verdict=_decided(severities, skips_allowed=skips_allowed),
-        findings=(*weighed.decisive, *weighed.excused),
+        findings=(*weighed.decisive, *weighed.excused, *notes),
         receipt=receipt,
     )
 

@@ -58,9 +58,12 @@ def unknown_operator() -> onnx.ModelProto:
 
 
 def codes(outcome: Outcome) -> dict[str, list[str]]:
-    """Return the codes of all items that have any, behind the verdict."""
+    """Return the codes of all items that have any, behind the verdict; notes are left aside."""
     return {
-        key: [item.verdict.value, *(finding["code"] for finding in item.findings)]
+        key: [
+            item.verdict.value,
+            *(each["code"] for each in item.findings if each["code"] != "parity.origin"),
+        ]
         for key, item in outcome.items.items()
         if item.findings
     }
