@@ -346,6 +346,7 @@ def _with_example(error: HarnessError, example: Example) -> HarnessError:
         expected=error.expected,
         got=error.got,
         next_step=error.next_step,
+        cause=error.cause,
     )
 
 

@@ -47,8 +47,9 @@ PROPERTIES = Question(
 )
 QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY, PROPERTIES)}
 
-_ALL = (CONTRACT, PLACEMENT, PARITY)
-_ON_PROVIDER = (PLACEMENT, PARITY)
+_ALL = (CONTRACT, PLACEMENT, PARITY, PROPERTIES)
+_ON_PROVIDER = (PLACEMENT, PARITY, PROPERTIES)
+_OF_INTERFACE = (CONTRACT, PARITY, PROPERTIES)
 #: Codes that a known failure may name -> the questions that are sure to show the failure while it
 #: lasts, so that a pass of theirs disproves it. None: any question can meet such a failure by
 #: itself, so the entry must name its suite. Not here: what no spec can excuse (a spec that could
@@ -61,10 +62,10 @@ SHOWN_BY: dict[str, tuple[Question, ...]] = {
     "model.no-outputs": _ALL,
     "model.hash": _ALL,
     "model.download": _ALL,
-    "contract.input": (CONTRACT, PARITY),
+    "contract.input": _OF_INTERFACE,
     "contract.output": (CONTRACT,),
-    "contract.dtype": (CONTRACT, PARITY),
-    "contract.shape": (CONTRACT, PARITY),
+    "contract.dtype": _OF_INTERFACE,
+    "contract.shape": _OF_INTERFACE,
     "export.failed": _ALL,
     "provider.unavailable": _ON_PROVIDER,
     "provider.no-device": _ON_PROVIDER,

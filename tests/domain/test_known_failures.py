@@ -114,11 +114,11 @@ def test_a_runtime_is_part_of_the_name() -> None:
 @pytest.mark.parametrize(
     ("glob", "about"),
     [
-        ("m", ["contract", "placement", "parity"]),
-        ("m/fp32", ["contract", "placement", "parity"]),
-        ("m/fp32/*/*", ["contract", "placement", "parity"]),
-        ("m/fp32/cpu", ["placement", "parity"]),
-        ("m/fp32/?pu", ["placement", "parity"]),
+        ("m", ["contract", "placement", "parity", "properties"]),
+        ("m/fp32", ["contract", "placement", "parity", "properties"]),
+        ("m/fp32/*/*", ["contract", "placement", "parity", "properties"]),
+        ("m/fp32/cpu", ["placement", "parity", "properties"]),
+        ("m/fp32/?pu", ["placement", "parity", "properties"]),
         ("m/fp32/?", []),
         ("m/fp32/*/one", ["parity"]),
     ],
@@ -327,7 +327,7 @@ def test_entries_that_match_are_no_fault() -> None:
         (
             entry("n", "session.refused"),
             (
-                "matches no placement or parity item of this model: m/fp32/cpu, m/fp16/cpu, "
+                "matches no placement or parity or properties item of this model: m/fp32/cpu, m/fp16/cpu, "
                 "m/fp32/cpu/one, ..."
             ),
         ),
