@@ -327,8 +327,8 @@ def test_entries_that_match_are_no_fault() -> None:
         (
             entry("n", "session.refused"),
             (
-                "matches no placement or parity or properties item of this model: m/fp32/cpu, m/fp16/cpu, "
-                "m/fp32/cpu/one, ..."
+                "matches no placement or parity or properties item of this model: m/fp32/cpu, "
+                "m/fp16/cpu, m/fp32/cpu/one, ..."
             ),
         ),
     ],

@@ -307,7 +307,7 @@ def test_a_shared_failure_is_excused_wherever_it_shows(project: MiniProject) -> 
             shown = {item.question for item in items if item.is_expected_failure}
             if bool(options) == (code == "provider.unavailable"):
                 sure = {question.name for question in SHOWN_BY[code]}
-                searched = {"properties"}  # it reads cases too, and leaves recorded models alone
+                searched = {"properties"}  # reads cases too, leaves recorded models alone
                 assert shown - searched == sure - searched, code
 
 
