@@ -25,7 +25,7 @@ from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
 from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, Verdict, judge
-from harness.errors import HarnessError, RunFailed
+from harness.errors import HarnessError, RunFailed, WorkerDied
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
 from harness.properties import InputSearch, outside_search
@@ -144,14 +144,11 @@ class Gate:
         codes = {finding.code for finding in judgement.findings}
         if not self._localises or judgement.verdict is not Verdict.FAIL or not codes & VALUE_CODES:
             return judgement
+        budget_s = self._evidence.model(cell).spec.limits.localise_s
         try:
-            limits = self._evidence.model(cell).spec.limits
-            note = self.origin(cell, budget_s=limits.localise_s).finding()
+            note = self.origin(cell, budget_s=budget_s).finding()
         except Exception as error:  # noqa: BLE001 - a fault of the search must not hide parity's
-            first = (str(error) or type(error).__name__).splitlines()[0]
-            what = f"Where '{cell}' begins to fail was not found: {first}"
-            again = f"onnx-harness localise {cell}"
-            note = Finding(code="parity.origin", what=what, next_step=again)
+            note = _no_origin(cell, error, budget_s)
         return replace(judgement, findings=(*judgement.findings, note))
 
     def _contract(self, cell: Cell) -> Found:
@@ -241,6 +238,17 @@ class Gate:
         broken = frozenset[str]().union(*(each.broken for each in comparisons))
         held = self._bounds.hold(cell, yardstick, candidate, broken=broken)
         return replace(held, facts={"tolerance": "float64", **held.facts})
+
+
+def _no_origin(cell: Cell, error: Exception, budget_s: float) -> Finding:
+    why = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, WorkerDied) and error.code == "worker.timeout":
+        why = f"the budget of {budget_s:g} s is spent: raise limits.localise_s"
+    return Finding(
+        code="parity.origin",
+        what=f"Where '{cell}' begins to fail was not found: {why}",
+        next_step=f"onnx-harness localise {cell}",
+    )
 
 
 def _not_applicable(model: Model, cell: Cell) -> Finding | None:

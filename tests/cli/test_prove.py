@@ -158,13 +158,15 @@ def test_cases_that_show_too_little_are_told_with_one_that_shows_more(
     zeros = io.BytesIO()
     np.savez(zeros, x=np.zeros((2, 3), np.float32))
     case = '[[case]]\nname = "zeros"\ninputs = "zeros.npz"'
-    add(project, "tiny", linear_model(), case=case)
+    cases_alone = '[properties]\nnot_applicable = "only the cases are asked here"'
+    add(project, "tiny", linear_model(), case=case, more=cases_alone)
     project.write("models/tiny/zeros.npz", zeros.getvalue())
     result = command("prove", "--json", "--limit", "30")
     survivor = trials(result)["scale-tensor/w/1e-1"]
     assert (survivor["fate"], survivor["reason"]) == ("survived", "input range too narrow")
     assert survivor["remedy"] == '[[case]]\nname = "drawn1"\ndims = { batch = 8 }'
-    add(project, "tiny", linear_model(), case=f"{case}\n\n{survivor['remedy']}")
+    more_cases = f"{case}\n\n{survivor['remedy']}"
+    add(project, "tiny", linear_model(), case=more_cases, more=cases_alone)
     again = trials(command("prove", "--json", "--limit", "30"))
     assert again["scale-tensor/w/1e-1"]["killed_by"] == "parity"
 
