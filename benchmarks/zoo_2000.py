@@ -6,7 +6,8 @@ each in a fresh worker. The peer runs the same cases, and the same number of the
 `onnxruntime.backend` under pytest, in its own process. Both are whole pytest runs from start to
 end, and both are timed twice: over all cases as they come, with those that ONNX Runtime refuses or
 computes differently, which is what the goal is about; and over the cases that both pass, where the
-peer has no tracebacks to write.
+peer has no tracebacks to write. The gate does not search where its failures begin: the peer has
+nothing like it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Runs:
 
     def gate(self, *arguments: str | Path) -> None:
         """Judge contract and parity of every model."""
-        asked = ["-m", "contract or parity", *arguments]
+        asked = ["-m", "contract or parity", "--no-localise", *arguments]
         environment = bench.gate_environment(self._gate / "cache")
         command = bench.gate_command(self._gate / "models", *asked)
         bench.run(command, cwd=self._gate, env=environment, failing=self._failing)
