@@ -155,7 +155,7 @@ def _put(home: Path, target: Path, *, aside: Path) -> None:
     target.rename(aside)
     try:
         home.rename(target)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must bring the older recording back
         aside.rename(target)
         raise
 
