@@ -28,6 +28,7 @@ from harness.errors import (
     ModelFileError,
     UsageProblem,
 )
+from harness.evidence import BLOCKING
 from harness.files import drafts, sources, toml
 from harness.files.cache import hash_file, write_atomically
 from harness.files.draft_text import spec_text
@@ -38,13 +39,6 @@ from harness.runtimes.inspectors import Inspector
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 
-#: Faults that leave no interface to draft from; see also `harness.evidence`.
-UNUSABLE = frozenset({
-    "model.missing",
-    "model.unreadable",
-    "model.external-data",
-    "model.no-outputs",
-})
 #: How long sizes are looked for that run: drafts tried, and seconds after which no further one.
 ATTEMPTS = 300
 PATIENCE_S = 60.0
@@ -165,7 +159,7 @@ def _refuse_overwriting(folder: Path, *, in_place: bool) -> None:
 
 def _sound(facts: ModelFacts, file: Path) -> ModelFacts:
     for code, message in facts.faults:
-        if code in UNUSABLE:
+        if code in BLOCKING:
             msg = f"'{file.name}' is no model that could be run: {message.splitlines()[0]}"
             raise ModelFileError(
                 msg, code=code, where=str(file), next_step="export or fetch the model again"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.names import known_cell, known_name
 from harness.cli.output import AsJson, print_json, saying
 from harness.cli.project import ModelsFolder, Project, open_project
 
 if TYPE_CHECKING:
-    from harness.domain.cells import Cell
     from harness.domain.explanation import Link
 
 Chains = Mapping[str, "tuple[Link, ...]"]
@@ -52,7 +52,7 @@ def _chains(text: str, project: Project, models: Path | None) -> Chains:
     found = load_models(project.models_folder(models))
     with LocalLauncher() as launcher, saying(f"running {text}"):
         runtimes = project.runtimes(launcher)
-        cell = _cell(text, found)
+        cell = known_cell(text, found)
         runtimes.check_name(cell.provider)
         gate = Gate(
             Selection(models=found), runtimes=runtimes, launcher=launcher, cache=cache_folder()
@@ -61,57 +61,10 @@ def _chains(text: str, project: Project, models: Path | None) -> Chains:
             return gate.explain(cell)
 
 
-def _cell(text: str, models: Mapping[str, object]) -> Cell:
-    """Return the cell of this id.
-
-    Raises:
-        UsageProblem: If it is no id, or names a model, variant or case that is not there.
-    """
-    from harness.domain.cells import CASE_DEPTH, Cell
-    from harness.domain.providers import did_you_mean
-    from harness.errors import UsageProblem
-    from harness.files.models import Model
-
-    places = text.split("/")
-    if len(places) != CASE_DEPTH or not all(places):
-        msg = f"'{text}' is no cell"
-        raise UsageProblem(msg, where="CELL", expected="MODEL/VARIANT/PROVIDER/CASE")
-    cell = Cell(*places)
-    model = models.get(cell.model)
-    known: Mapping[str, tuple[str, tuple[str, ...]]] = {"model": (cell.model, tuple(models))}
-    if isinstance(model, Model):
-        known = {
-            **known,
-            "variant": (cell.variant, model.spec.variant_names()),
-            "case": (cell.case, model.case_names()),
-        }
-    for place, (name, names) in known.items():
-        if name not in names:
-            msg = f"Unknown {place} '{name}'"
-            raise UsageProblem(
-                msg,
-                where="CELL",
-                expected=f"one of {', '.join(names)}",
-                next_step=did_you_mean(name, names),
-            )
-    return cell
-
-
 def _chosen(chains: Chains, output: str | None) -> Chains:
-    from harness.domain.providers import did_you_mean
-    from harness.errors import UsageProblem
-
     if output is None:
         return chains
-    if output in chains:
-        return {output: chains[output]}
-    msg = f"Unknown output '{output}'"
-    raise UsageProblem(
-        msg,
-        where="OUTPUT",
-        expected=f"one of {', '.join(chains)}",
-        next_step=did_you_mean(output, chains),
-    )
+    return {known_name(output, chains, "output", where="OUTPUT"): chains[output]}
 
 
 def _lines(chains: Chains) -> Iterator[str]:

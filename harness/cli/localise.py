@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.names import known_cell
 from harness.cli.output import AsJson, print_json, saying
 from harness.cli.project import ModelsFolder, open_project
 
 if TYPE_CHECKING:
-    from harness.domain.cells import Cell
     from harness.domain.verdict import Judgement
-    from harness.files.models import BrokenModel, Model
     from harness.localise.report import Report
 
-#: Parts of a cell's id.
-PARTS = 4
 DEFAULT_BUDGET_S = 600.0
 
 
@@ -52,7 +49,7 @@ def localise(
         runtimes = project.runtimes(launcher)
         loaded = load_models(project.models_folder(models))
         found = with_known_providers(loaded, runtimes.providers)
-        wanted = _cell(cell, found)
+        wanted = known_cell(cell, found)
         runtimes.check_name(wanted.provider)
         selection = Selection(models=found, localises=False)
         gate = Gate(selection, runtimes=runtimes, launcher=launcher, cache=cache)
@@ -112,40 +109,3 @@ def _plain(judgement: Judgement, report: Report | None) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in judgement.findings],
         "report": report.as_json() if report is not None else None,
     }
-
-
-def _cell(text: str, models: dict[str, Model | BrokenModel]) -> Cell:
-    """Return the cell of this id.
-
-    Raises:
-        HarnessError: If it is none, or its model's spec is broken.
-    """
-    from harness.domain.cells import Cell
-    from harness.errors import UsageProblem
-    from harness.files.models import BrokenModel
-
-    parts = text.split("/")
-    if len(parts) != PARTS or not all(parts):
-        msg = f"'{text}' is not the id of a parity cell"
-        example = "MODEL/VARIANT/PROVIDER/CASE, such as mnist/fp32/cpu/batch3"
-        raise UsageProblem(msg, where="CELL", expected=example)
-    name, variant, _, case = parts
-    _check(name, models, "model")
-    model = models[name]
-    if isinstance(model, BrokenModel):
-        raise model.problem
-    _check(variant, model.spec.variant_names(), "variant")
-    _check(case, model.case_names(), "case")
-    return Cell(*parts)
-
-
-def _check(name: str, known: Any, what: str) -> None:
-    from harness.domain.providers import did_you_mean
-    from harness.errors import UsageProblem
-
-    if name not in known:
-        msg = f"Unknown {what} '{name}'"
-        names = ", ".join(known) or "none"
-        raise UsageProblem(
-            msg, where="CELL", expected=f"one of {names}", next_step=did_you_mean(name, known)
-        )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.names import known_name
 from harness.cli.output import AsJson, plural, print_json, print_table, saying
 from harness.cli.project import ModelsFolder, Project, open_project
 
@@ -219,19 +220,7 @@ def known_names(names: list[str], found: dict[str, Any]) -> list[str]:
     Raises:
         UsageProblem: For the first that is none, with the nearest name.
     """
-    from harness.domain.providers import did_you_mean
-    from harness.errors import UsageProblem
-
-    for name in names:
-        if name not in found:
-            msg = f"Unknown model '{name}'"
-            raise UsageProblem(
-                msg,
-                where="NAME",
-                expected=f"one of {', '.join(found)}",
-                next_step=did_you_mean(name, found),
-            )
-    return names
+    return [known_name(name, found, "model", where="NAME") for name in names]
 
 
 def _plain(fault: Any) -> dict[str, str]:

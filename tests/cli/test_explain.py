@@ -28,7 +28,7 @@ def test_the_deciding_rule_is_marked(command: Command) -> None:
 @pytest.mark.parametrize(
     ("cell", "output", "what"),
     [
-        ("tiny/fp32/cpu", "y", "'tiny/fp32/cpu' is no cell"),
+        ("tiny/fp32/cpu", "y", "'tiny/fp32/cpu' is not the id of a parity cell"),
         ("tinny/fp32/cpu/one", "y", "Unknown model 'tinny'"),
         ("tiny/fp16/cpu/one", "y", "Unknown variant 'fp16'"),
         ("tiny/fp32/cqu/one", "y", "Unknown provider 'cqu'"),
