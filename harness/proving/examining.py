@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.bounds import Bounds, Yardstick
-from harness.domain.bounds import Standing, allowed
+from harness.domain.bounds import SINGLE_CASE, Standing, allowed
 from harness.domain.cells import Cell
 from harness.domain.compare import compare
 from harness.domain.deviation import Deviation, added, all_within, deviations
@@ -60,7 +60,7 @@ class Seen:
     drawn: float = 0.0
     """The same on drawn inputs."""
     killer: Probe | None = None
-    """A drawn probe whose difference is not allowed."""
+    """A drawn probe whose difference is not allowed, nor reached by a case that passes."""
 
 
 class Examiner:
@@ -159,7 +159,7 @@ class Examiner:
                 seen.declared = max(seen.declared, share)
             else:
                 seen.drawn = max(seen.drawn, share)
-                seen.killer = known.probe if share > 1 else None
+                seen.killer = known.probe if share > max(1.0, seen.declared) else None
             if seen.killer is not None or time.monotonic() > end:
                 break
         return seen
@@ -209,8 +209,7 @@ class Examiner:
             remedy = "a case with values from the whole range that users send, if it is wider"
             return _survivor(mutant, Reason.FEW_INPUTS, told, remedy)
         told = f"{_told(seen.differences, self._error)}, and {_most(seen):.2g} of what is allowed"
-        strict = max(_most(seen), max(suite.worst.values(), default=0.0))
-        return _survivor(mutant, Reason.TOLERANCE, told, self._stricter(strict))
+        return _survivor(mutant, Reason.TOLERANCE, told, self._stricter(seen, suite))
 
     def _without_float64(self, mutant: Mutant, suite: Suite, seen: Seen, why: str) -> Trial:
         """Return the fate by what sessions gave."""
@@ -219,9 +218,9 @@ class Examiner:
             return Trial(mutant=mutant, fate=Fate.EQUIVALENT, reason=Reason.DEAD, told=told)
         if seen.killer is not None:
             return self._too_few(mutant, seen, seen.killer)
-        remedy = self._stricter(max(_most(seen), max(suite.worst.values(), default=0.0)))
+        remedy = self._stricter(seen, suite)
         told = f"sessions differ by {_most(seen):.2g} of what is allowed"
-        own = max(self._unmutated.worst.values(), default=math.inf)
+        own = self._unmutated.most if self._unmutated.worst else math.inf
         if _most(seen) > own:
             told = f"{told}, the original and its reference by {own:.2g} ({why})"
             return _survivor(mutant, Reason.TOLERANCE, told, remedy)
@@ -256,8 +255,11 @@ class Examiner:
             worst = max(worst, self._share(known, candidate))
         return worst
 
-    def _stricter(self, share: float) -> str:
-        own = max(self._unmutated.worst.values(), default=0.0)
+    def _stricter(self, seen: Seen, suite: Suite) -> str:
+        """Return the tolerance that would kill, as a share of the present one."""
+        share, own = suite.most, self._unmutated.most
+        if _most(seen) <= 1:  # what goes beyond it and passes was judged in a pool
+            share = max(share, _most(seen))
         if share <= own:
             return f"no tolerance: the unmutated model itself uses {own:.2g} of what is allowed"
         return (
@@ -267,11 +269,11 @@ class Examiner:
 
 
 def _alone(yardstick: Yardstick, candidate: Steps, output: str) -> float:
-    """Return how an output stands against the bound by itself: 1 is the limit."""
+    """Return how an output stands against what any single case may reach: 1 is the limit."""
     measured = yardstick.measure(candidate, output)
     if measured is None:
         return 0.0
-    limit = allowed(measured.reference, yardstick.rule)
+    limit = allowed(measured.reference, yardstick.rule, multiple=SINGLE_CASE)
     return Standing(found=measured.candidate, limit=limit, basis="").share
 
 

@@ -39,6 +39,11 @@ class Suite:
         """Return whether nothing speaks against the model."""
         return self.finding is None
 
+    @property
+    def most(self) -> float:
+        """Return the greatest difference / allowed difference of all cases."""
+        return max(self.worst.values(), default=0.0)
+
 
 class Court:
     """Judges models like the one that it was made for."""
