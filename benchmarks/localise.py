@@ -4,13 +4,15 @@ One channel of one node is off by 1 %. Ours: `harness.localise` from the failing
 with at most 16 MiB of values held at once. The naive way: all values of candidate and reference
 tapped at once, and the first that differs by more than rounding is named; it is given the same
 workers. Each search is a process of its own, and its memory is the proportional set size of the
-process and its workers, less that of the same search on values of 1/64 of the size.
+process and its workers, less what the process had before and less the same difference of a search
+on values of 1/64 of the size: what is left are the values that the search holds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -64,22 +66,27 @@ def main() -> None:
         write(full, nodes, rows)
         write(small, nodes, max(1, rows // 64))
         found = {arm: [run(arm, full) for _ in range(rounds)] for arm in SEARCHES}
-        least = {arm: min(run(arm, small)["peak"] for _ in range(rounds)) for arm in SEARCHES}
+        least = {arm: [run(arm, small) for _ in range(rounds)] for arm in SEARCHES}
     report(nodes, rounds, found, least)
 
 
 def report(
-    nodes: int, rounds: int, found: dict[str, list[dict[str, Any]]], least: dict[str, int]
+    nodes: int,
+    rounds: int,
+    found: dict[str, list[dict[str, Any]]],
+    least: dict[str, list[dict[str, Any]]],
 ) -> None:
     """Print the result."""
     expected = f"n{nodes // 2}"
     wrong = {arm for arm, each in found.items() if any(one["node"] != expected for one in each)}
     if wrong:
         sys.exit(f"{', '.join(wrong)} named another node than {expected}: {found}")
-    times = {
-        arm: sorted(one["seconds"] for one in each)[rounds // 2] for arm, each in found.items()
+    times = {arm: statistics.median(one["seconds"] for one in each) for arm, each in found.items()}
+    extra = {
+        arm: statistics.median(one["extra"] for one in each)
+        - statistics.median(one["extra"] for one in least[arm])
+        for arm, each in found.items()
     }
-    extra = {arm: max(one["peak"] for one in each) - least[arm] for arm, each in found.items()}
     batch = found["ours"][0]["largest_batch"]
     figures = {
         "nodes": nodes,
@@ -126,7 +133,7 @@ def searched(search: Callable[[Evidence], dict[str, Any]], folder: Path) -> dict
         found = search(evidence)
         seconds = time.perf_counter() - started
         evidence.close()
-        return {**found, "seconds": seconds, "peak": memory.stop()}
+        return {**found, "seconds": seconds, "extra": memory.stop()}
 
 
 def ours(evidence: Evidence) -> dict[str, Any]:
@@ -174,20 +181,23 @@ class Memory:
     """Follows the proportional set size of this process and everything that it started."""
 
     def __init__(self) -> None:
-        self._peak = 0
+        self._before = self._peak = proportional_bytes(os.getpid())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
-        """Return the peak in bytes."""
+        """Return the peak in bytes, less what this process had before."""
         self._over.set()
         self._thread.join()
-        return self._peak
+        return self._peak - self._before
 
     def _follow(self) -> None:
         while not self._over.wait(0.05):
-            self._peak = max(self._peak, sum(map(proportional_bytes, family())))
+            counted = family()
+            used = sum(map(proportional_bytes, counted))
+            if family() == counted:  # a fork in between counts what both share twice
+                self._peak = max(self._peak, used)
 
 
 def family() -> list[int]:

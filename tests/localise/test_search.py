@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,30 @@ def test_sequences_are_declared(search: Searcher) -> None:
     assert report.outside == ("value 'q' of type seq(tensor(float))",)
 
 
+def with_optional(factor: np.float32) -> onnx.ModelProto:
+    """Return a model that wraps its product in an optional and takes it out again."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="product"),
+        helper.make_node("Optional", ["m"], ["o"], name="wrap"),
+        helper.make_node("OptionalGetElement", ["o"], ["t"], name="unwrap"),
+        helper.make_node("Mul", ["t", "f"], ["y"], name="scale"),
+    ]
+    return built(nodes, "y", {"w": normal(SIZE, SIZE), "f": np.asarray(factor)})
+
+
+def test_optionals_are_declared(search: Searcher) -> None:
+    """They are not tapped; the nodes around them are judged together.
+
+    The reference does without: the ONNX reference evaluator cannot take a tensor out of one.
+    """
+    right = with_optional(np.float32(1))
+    del right.graph.node[1:3]
+    right.graph.node[1].input[0] = "m"
+    report = search(spec(), files(with_optional(FACTOR), right))
+    assert origin(report).node == "'scale'"
+    assert report.outside == ("value 'o' of type optional(tensor(float))",)
+
+
 def with_text(factor: np.float32) -> onnx.ModelProto:
     """Return a model that turns numbers into text and back."""
     nodes = [
@@ -231,10 +256,44 @@ def test_optimisation_is_named_with_its_pass_and_what_it_fused(search: Searcher)
     assert 1e-5 < found.introduced < 1e-2
 
 
-def test_tap_inside_a_fusion_is_told(search: Searcher) -> None:
-    """The only output of the block is that of the fused node, so looking at it changes nothing."""
+def test_tap_at_the_end_of_a_fusion_changes_nothing(search: Searcher) -> None:
+    """The only output of the block is that of the fused node: looking at it needs no words."""
     report = search(spec("onnx = true", APPROXIMATE), files(gelu_chain(), gelu_chain()))
     assert report.tapping == ""
+
+
+def normalised(*, off: bool) -> onnx.ModelProto:
+    """Return a Conv whose BatchNormalization ONNX Runtime folds into its weights."""
+    weight = normal(2, 1, 3, 3)
+    weight[1] *= FACTOR if off else 1
+    nodes = [
+        helper.make_node("Reshape", ["x", "image"], ["i"], name="to_image"),
+        helper.make_node("Conv", ["i", "w"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"], name="norm"),
+        helper.make_node("Reshape", ["n", "flat"], ["y"], name="to_rows"),
+    ]
+    weights: dict[str, Array] = {
+        "image": np.asarray([-1, 1, 4, 4]),
+        "flat": np.asarray([-1, 2 * SIZE]),
+        "w": weight,
+        "s": normal(2, seed=1),
+        "o": normal(2, seed=2),
+        "m": normal(2, seed=3),
+        "v": np.abs(normal(2, seed=4)) + np.float32(0.1),
+    }
+    return built(nodes, "y", weights, columns=2 * SIZE)
+
+
+def test_tap_inside_a_fusion_is_told(search: Searcher) -> None:
+    """An output between Conv and BatchNormalization keeps them apart, which the result shows."""
+    report = search(spec(), files(normalised(off=True), normalised(off=False)))
+    assert origin(report).node == "'conv'"
+    assert re.fullmatch(
+        r"tapping this node changes the final outputs \(a fusion is gone\): worst / allowed "
+        r"[\d.e+]+ without the tap, [\d.e+]+ with it",
+        report.tapping,
+    )
+    assert any(line.strip().startswith("tapping:") for line in report.lines())
 
 
 def test_other_graph_without_a_common_name_is_declared_outside(search: Searcher) -> None:
