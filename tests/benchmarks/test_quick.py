@@ -14,7 +14,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: They run PyTorch references.
-TORCH = {"evidence", "properties", "warm_cache"}
+TORCH = {"evidence", "localise", "properties", "warm_cache"}
 FIGURES = {
     "parity_cell": {
         *("models", "rounds", "cell_gate_ms", "cell_inside_ms", "cell_extra_ms"),
@@ -34,7 +34,7 @@ FIGURES = {
         *("table_cached_s", "times_cold", "times_cached"),
     },
     "localise": {
-        *("nodes", "rounds", "ours_s", "naive_s", "largest_batch_mib", "batches"),
+        *("nodes", "rounds", "ours_s", "torch_s", "naive_s", "largest_batch_mib", "batches"),
         *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
     },
     "properties": {
