@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from harness.domain import bounds, dtypes
-from harness.domain.bounds import Deviation, Measured, Rule, Standing
+from harness.domain.bounds import Measured, Rule, ScaledError, Standing
 from harness.domain.cells import PROVIDER_DEPTH, Cell
 from harness.domain.dtypes import DType
 from harness.domain.excess import excess_finding, what_excuses, worst_element
@@ -77,7 +77,7 @@ class Held:
 
     findings: tuple[Finding, ...] = ()
     worst: float = 0.0
-    """Greatest deviation / allowed deviation; 1 is the limit."""
+    """Greatest error / allowed error; 1 is the limit."""
     facts: dict[str, str] = field(default_factory=dict)
     """Figures of each output, for the receipt."""
 
@@ -177,8 +177,8 @@ class Bounds:
             self._pool = Pool(self._evidence, part)
         return self._pool
 
-    def _coarser(self, cell: Cell, yardstick: Yardstick, output: str) -> dict[DType, Deviation]:
-        """Return the reference's deviation in types of fewer bits, where it runs in them."""
+    def _coarser(self, cell: Cell, yardstick: Yardstick, output: str) -> dict[DType, ScaledError]:
+        """Return the reference's error in types of fewer bits, where it runs in them."""
         found = {}
         for dtype in COARSER.get(yardstick.rule.dtype, ()):
             run = self._evidence.precise(cell, yardstick.inputs, dtype)
@@ -204,18 +204,18 @@ class Pool:
         """Return how many cases and draws there are."""
         return len(self._references)
 
-    def reference(self, output: str) -> Deviation:
-        """Return the reference's deviation over all of them."""
+    def reference(self, output: str) -> ScaledError:
+        """Return the reference's error over all of them."""
         return bounds.pooled(each[output] for each in self._references if output in each)
 
-    def candidate(self, output: str) -> Deviation:
-        """Return the candidate's deviation over all of them."""
+    def candidate(self, output: str) -> ScaledError:
+        """Return the candidate's error over all of them."""
         return bounds.pooled(each[output] for each in self._candidates if output in each)
 
     @cached_property
-    def _references(self) -> tuple[dict[str, Deviation], ...]:
+    def _references(self) -> tuple[dict[str, ScaledError], ...]:
         """Measure every declared case, then fresh draws until each output has enough elements."""
-        found: list[dict[str, Deviation]] = []
+        found: list[dict[str, ScaledError]] = []
         for case in _declared_inputs(self._evidence, self.cell):
             found += self._add(case)
         for case in _fresh_inputs(self._evidence, self.cell):
@@ -224,8 +224,8 @@ class Pool:
             found += self._add(case)
         return tuple(found)
 
-    def _add(self, case: Case) -> Iterator[dict[str, Deviation]]:
-        """Yield the reference's deviation in one case, and keep the case for the candidate."""
+    def _add(self, case: Case) -> Iterator[dict[str, ScaledError]]:
+        """Yield the reference's error in one case, and keep the case for the candidate."""
         yardstick = _of_case(self._evidence, case)
         if yardstick is not None:
             self._cases.append(case)
@@ -235,11 +235,11 @@ class Pool:
             yield {name: each.reference for name, each in measured if each is not None}
 
     @cached_property
-    def _candidates(self) -> tuple[dict[str, Deviation], ...]:
+    def _candidates(self) -> tuple[dict[str, ScaledError], ...]:
         _ = self._references  # finds the cases
         return tuple(self._measured(case) for case in self._cases)
 
-    def _measured(self, case: Case) -> dict[str, Deviation]:
+    def _measured(self, case: Case) -> dict[str, ScaledError]:
         cell, steps = case
         try:
             found = self._evidence.run(cell, steps)
@@ -257,10 +257,10 @@ class Pool:
         return {name: each.candidate for name, each in measured if each is not None}
 
 
-def _is_enough(found: list[dict[str, Deviation]]) -> bool:
+def _is_enough(found: list[dict[str, ScaledError]]) -> bool:
     counts = Counter[str]()
     for each in found:
-        counts.update({output: deviation.count for output, deviation in each.items()})
+        counts.update({output: error.count for output, error in each.items()})
     return bool(found) and all(count >= bounds.POOL_ELEMENTS for count in counts.values())
 
 

@@ -285,7 +285,8 @@ def _not_float64(cell: Cell, why: str) -> Finding:
         what=f"Reference of '{cell.model}' gives no bound: {why}",
         expected="a run in float64 throughout, and one in the candidate's type",
         got="the tolerance table applies",
-        next_step="let the reference take the type of its inputs and weights everywhere",
+        next_step="let the reference take the type of its inputs and weights everywhere; "
+        "in float64 they need twice the memory",
     )
 
 

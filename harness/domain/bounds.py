@@ -73,7 +73,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deviation:
+class ScaledError:
     """How far an output is from float64, in units of its scale."""
 
     count: int
@@ -88,22 +88,22 @@ class Deviation:
 class Measured:
     """Candidate and reference against float64, over the same elements."""
 
-    candidate: Deviation
-    reference: Deviation
+    candidate: ScaledError
+    reference: ScaledError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A candidate's deviation beside what is allowed."""
+    """A candidate's error beside what is allowed."""
 
-    found: Deviation
-    limit: Deviation
+    found: ScaledError
+    limit: ScaledError
     basis: str
     """What the limit rests on: the case alone, or the pool."""
 
     @property
     def share(self) -> float:
-        """Return deviation / limit, the greater of both kinds; 1 is the limit."""
+        """Return error / limit, the greater of both kinds; 1 is the limit."""
         pairs = ((self.found.rms, self.limit.rms), (self.found.largest, self.limit.largest))
         return max(_ratio(found, most) for found, most in pairs)
 
@@ -139,7 +139,7 @@ def flattened(steps: Sequence[Values], output: str) -> FloatArray:
 
 
 def measure(*, exact: FloatArray, reference: FloatArray, candidate: FloatArray) -> Measured | None:
-    """Return both deviations; None if no element is finite in all three.
+    """Return both errors; None if no element is finite in all three.
 
     Args:
         exact: The reference's float64 values, shape [N].
@@ -151,14 +151,14 @@ def measure(*, exact: FloatArray, reference: FloatArray, candidate: FloatArray) 
         return None
     exact = exact[judged]
     return Measured(
-        candidate=_deviation(candidate[judged], exact),
-        reference=_deviation(reference[judged], exact),
+        candidate=_scaled_error(candidate[judged], exact),
+        reference=_scaled_error(reference[judged], exact),
     )
 
 
-def _deviation(values: FloatArray, exact: FloatArray) -> Deviation:
+def _scaled_error(values: FloatArray, exact: FloatArray) -> ScaledError:
     error = values - exact
-    return Deviation(
+    return ScaledError(
         count=error.size,
         rms=_rms(error) / (_rms(exact) or 1.0),  # what is zero throughout has no scale
         largest=float(np.abs(error).max() / (np.abs(exact).max() or 1.0)),
@@ -171,37 +171,37 @@ def _rms(values: FloatArray) -> float:
     return largest * float(np.sqrt(np.mean((values / largest) ** 2))) if largest else 0.0
 
 
-def pooled(deviations: Iterable[Deviation]) -> Deviation:
-    """Return the deviation over the elements of all cases, each in units of its own scale."""
-    found = list(deviations)
+def pooled(errors: Iterable[ScaledError]) -> ScaledError:
+    """Return the error over the elements of all cases, each in units of its own scale."""
+    found = list(errors)
     count = sum(each.count for each in found)
     squares = sum(each.count * each.rms**2 for each in found)
-    return Deviation(
+    return ScaledError(
         count=count,
         rms=float(np.sqrt(squares / count)) if count else 0.0,
         largest=max((each.largest for each in found), default=0.0),
     )
 
 
-def larger(one: Deviation, other: Deviation) -> Deviation:
-    """Return the greater of two deviations in each respect."""
-    return Deviation(
+def larger(one: ScaledError, other: ScaledError) -> ScaledError:
+    """Return the greater of two errors in each respect."""
+    return ScaledError(
         count=max(one.count, other.count),
         rms=max(one.rms, other.rms),
         largest=max(one.largest, other.largest),
     )
 
 
-def allowed(reference: Deviation, rule: Rule, *, multiple: float = 1.0) -> Deviation:
-    """Return the greatest deviation that a candidate may have.
+def allowed(reference: ScaledError, rule: Rule, *, multiple: float = 1.0) -> ScaledError:
+    """Return the greatest error that a candidate may have.
 
     Args:
-        reference: The reference's own deviation in the candidate's type.
+        reference: The reference's own error in the candidate's type.
         rule: K and floor.
         multiple: What K is multiplied with.
     """
     factor = multiple * rule.factor
-    return Deviation(
+    return ScaledError(
         count=reference.count,
         rms=factor * reference.rms + rule.floor,
         largest=factor * reference.largest + rule.floor,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.domain.bounds import Deviation, Rule, Standing, flattened
+from harness.domain.bounds import Rule, ScaledError, Standing, flattened
 from harness.domain.dtypes import DType
 from harness.domain.findings import Finding
 from harness.domain.values import Values, leaves
@@ -88,18 +88,18 @@ def _times(found: float, limit: float) -> str:
     return f"{found / limit:.3g} times" if limit else "nothing was allowed"
 
 
-def what_excuses(found: Deviation, own: Deviation, coarser: Mapping[DType, Deviation]) -> str:
+def what_excuses(found: ScaledError, own: ScaledError, coarser: Mapping[DType, ScaledError]) -> str:
     """Return whether the error looks like one that the build cannot avoid.
 
     Args:
-        found: The candidate's deviation.
+        found: The candidate's error.
         own: The reference's in the candidate's type.
         coarser: The reference's in types of fewer bits.
     """
-    for dtype, deviation in coarser.items():
-        if deviation.rms / ALIKE <= found.rms <= deviation.rms * ALIKE:
+    for dtype, error in coarser.items():
+        if error.rms / ALIKE <= found.rms <= error.rms * ALIKE:
             return (
-                f"its size is that of {dtype} ({found.rms / deviation.rms:.2g} x the reference's "
+                f"its size is that of {dtype} ({found.rms / error.rms:.2g} x the reference's "
                 f'error there): if the build is meant to compute so, declare dtype = "{dtype}"'
             )
     if not own.rms:

@@ -20,7 +20,7 @@ from harness.bounds import Bounds, Yardstick
 from harness.domain.bounds import SINGLE_CASE, Standing, allowed
 from harness.domain.cells import Cell
 from harness.domain.compare import compare
-from harness.domain.deviation import Deviation, added, all_within, deviations
+from harness.domain.differences import Difference, added, all_within, differences
 from harness.domain.mutants import Fate, Mutant, Reason, Trial
 from harness.domain.values import Value, Values
 from harness.errors import HarnessError
@@ -53,7 +53,7 @@ class Known:
 class Seen:
     """What comparing a mutant with its original showed so far."""
 
-    differences: dict[str, Deviation]
+    differences: dict[str, Difference]
     inputs: int = 0
     declared: float = 0.0
     """Greatest difference / allowed difference on the suite's own inputs."""
@@ -85,7 +85,7 @@ class Examiner:
         self._probes = Probes(model, evidence)
         self._in_float64: list[Known] = []
         self._in_sessions: list[Known] = []
-        self._error: dict[str, Deviation] = {}
+        self._error: dict[str, Difference] = {}
         self._impossible: NotInFloat64 | None = None
         self._yardsticks: dict[str, Yardstick | None] = {}
 
@@ -285,19 +285,19 @@ def _most(seen: Seen) -> float:
     return max(seen.declared, seen.drawn)
 
 
-def _between(reference: Steps, candidate: Steps) -> dict[str, Deviation]:
-    total: dict[str, Deviation] = {}
+def _between(reference: Steps, candidate: Steps) -> dict[str, Difference]:
+    total: dict[str, Difference] = {}
     for expected, got in zip(reference, candidate, strict=True):
-        total = added(total, deviations(expected, got))
+        total = added(total, differences(expected, got))
     return total
 
 
-def _told(found: Mapping[str, Deviation], error: Mapping[str, Deviation]) -> str:
+def _told(found: Mapping[str, Difference], error: Mapping[str, Difference]) -> str:
     """Return the output that differs most, in units of the float32 error, with both."""
     if not any(each.maximum or each.mismatches for each in found.values()):
         return "float64 outputs are the same"
-    name = max(found, key=lambda key: _relative(found[key], error.get(key, Deviation())))
-    one, own = found[name], error.get(name, Deviation())
+    name = max(found, key=lambda key: _relative(found[key], error.get(key, Difference())))
+    one, own = found[name], error.get(name, Difference())
     if one.mismatches:
         return f"output '{name}' differs in {one.mismatches} elements ({own.mismatches} in float32)"
     return (
@@ -306,7 +306,7 @@ def _told(found: Mapping[str, Deviation], error: Mapping[str, Deviation]) -> str
     )
 
 
-def _relative(found: Deviation, error: Deviation) -> float:
+def _relative(found: Difference, error: Difference) -> float:
     if found.mismatches > error.mismatches:
         return float("inf")
     pairs = ((found.maximum, error.maximum), (found.rms, error.rms))

@@ -1,4 +1,4 @@
-"""The bound from evidence: rules, deviations, pools, and when they are exceeded."""
+"""The bound from evidence: rules, errors, pools, and when they are exceeded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.domain import bounds
-from harness.domain.bounds import EPSILON, Deviation, Rule, Standing
+from harness.domain.bounds import EPSILON, Rule, ScaledError, Standing
 from harness.domain.dtypes import DType
 from harness.domain.values import Values
 
@@ -16,12 +16,12 @@ EXACT = np.array([3.0, -4.0, 0.0, 5.0])
 RULE = Rule(dtype=DType.FLOAT32, factor=4.0, floor=0.5, source="test")
 
 
-def deviation(rms: float, largest: float, count: int = 10) -> Deviation:
-    """Return a deviation."""
-    return Deviation(count=count, rms=rms, largest=largest)
+def error(rms: float, largest: float, count: int = 10) -> ScaledError:
+    """Return an error."""
+    return ScaledError(count=count, rms=rms, largest=largest)
 
 
-def test_deviations_are_in_units_of_the_scale() -> None:
+def test_errors_are_in_units_of_the_scale() -> None:
     """The same relative error gives the same figures at every scale."""
     error = np.array([0.03, 0.0, 0.0, -0.04])
     for scale in (1.0, 1e-30, 1e200):
@@ -29,7 +29,7 @@ def test_deviations_are_in_units_of_the_scale() -> None:
             exact=EXACT * scale, reference=EXACT * scale, candidate=(EXACT + error) * scale
         )
         assert found is not None
-        assert found.reference == Deviation(count=4, rms=0.0, largest=0.0)
+        assert found.reference == ScaledError(count=4, rms=0.0, largest=0.0)
         assert found.candidate.rms == pytest.approx(0.05 / np.sqrt(50))
         assert found.candidate.largest == pytest.approx(0.04 / 5)
 
@@ -39,7 +39,7 @@ def test_an_output_of_zeros_has_no_scale() -> None:
     zeros = np.zeros(4)
     found = bounds.measure(exact=zeros, reference=zeros, candidate=zeros + 1e-3)
     assert found is not None
-    assert found.candidate == Deviation(count=4, rms=1e-3, largest=1e-3)
+    assert found.candidate == ScaledError(count=4, rms=1e-3, largest=1e-3)
 
 
 def test_what_is_not_finite_is_left_out() -> None:
@@ -87,28 +87,28 @@ def test_epsilon_is_the_distance_to_the_next_number(dtype: DType) -> None:
 
 def test_a_multiple_applies_to_the_factor_alone() -> None:
     """The floor stays."""
-    limit = bounds.allowed(deviation(1.0, 2.0), RULE, multiple=2)
+    limit = bounds.allowed(error(1.0, 2.0), RULE, multiple=2)
     assert (limit.rms, limit.largest) == (8.5, 16.5)
 
 
 @pytest.mark.parametrize(
     ("found", "share"),
     [
-        (deviation(1.0, 2.0), 0.5),
-        (deviation(4.0, 2.0), 2.0),
-        (deviation(1.0, 12.0), 3.0),
-        (deviation(0.0, 0.0), 0.0),
+        (error(1.0, 2.0), 0.5),
+        (error(4.0, 2.0), 2.0),
+        (error(1.0, 12.0), 3.0),
+        (error(0.0, 0.0), 0.0),
     ],
 )
-def test_the_worse_of_both_kinds_counts(found: Deviation, share: float) -> None:
+def test_the_worse_of_both_kinds_counts(found: ScaledError, share: float) -> None:
     """One element far off is as bad as all of them a little."""
-    assert Standing(found=found, limit=deviation(2.0, 4.0), basis="").share == share
+    assert Standing(found=found, limit=error(2.0, 4.0), basis="").share == share
 
 
 def test_nothing_allowed() -> None:
     """Without reference error and floor every error is beyond."""
-    none = deviation(0.0, 0.0)
-    assert Standing(found=deviation(1e-9, 0.0), limit=none, basis="").share == np.inf
+    none = error(0.0, 0.0)
+    assert Standing(found=error(1e-9, 0.0), limit=none, basis="").share == np.inf
     assert Standing(found=none, limit=none, basis="").share == 0.0
 
 
@@ -122,9 +122,9 @@ CASES = st.lists(
 @given(CASES)
 def test_a_pool_keeps_the_bound_if_every_case_does(cases: list[tuple[int, ...]]) -> None:
     """So a case within the bound by itself needs no pool."""
-    references = [deviation(rms, largest, count) for count, rms, largest, _ in cases]
+    references = [error(rms, largest, count) for count, rms, largest, _ in cases]
     candidates = [
-        deviation(share / 10 * limit.rms, share / 10 * limit.largest, each.count)
+        error(share / 10 * limit.rms, share / 10 * limit.largest, each.count)
         for (*_, share), each in zip(cases, references, strict=True)
         for limit in (bounds.allowed(each, RULE),)
     ]
@@ -138,9 +138,9 @@ def test_a_pool_keeps_the_bound_if_every_case_does(cases: list[tuple[int, ...]])
 
 def test_pools_weigh_by_elements() -> None:
     """A thousand elements count more than ten."""
-    found = bounds.pooled([deviation(1.0, 3.0, 990), deviation(2.0, 5.0, 10)])
+    found = bounds.pooled([error(1.0, 3.0, 990), error(2.0, 5.0, 10)])
     assert found.count == 1000
     assert found.rms == pytest.approx(np.sqrt(1.03))
     assert found.largest == 5.0
-    assert bounds.pooled([]) == deviation(0.0, 0.0, 0)
-    assert bounds.larger(deviation(1, 4, 3), deviation(2, 3, 9)) == deviation(2, 4, 9)
+    assert bounds.pooled([]) == error(0.0, 0.0, 0)
+    assert bounds.larger(error(1, 4, 3), error(2, 3, 9)) == error(2, 4, 9)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.domain.bounds import Deviation, Rule, Standing
+from harness.domain.bounds import Rule, ScaledError, Standing
 from harness.domain.dtypes import DType
 from harness.domain.excess import excess_finding, what_excuses, worst_element
 
-OWN = Deviation(count=10, rms=1e-7, largest=2e-7)
+OWN = ScaledError(count=10, rms=1e-7, largest=2e-7)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_the_whole_message() -> None:
     """It tells what was allowed, why, what was found, and what would have passed."""
     rule = Rule(dtype=DType.FLOAT32, factor=4, floor=5e-7, source="bound table, float32 on cpu")
     standing = Standing(
-        found=Deviation(count=10, rms=9e-4, largest=18e-4),
-        limit=Deviation(count=10, rms=9e-7, largest=13e-7),
+        found=ScaledError(count=10, rms=9e-4, largest=18e-4),
+        limit=ScaledError(count=10, rms=9e-7, largest=13e-7),
         basis="10 elements of this case",
     )
     worst = worst_element(({"y": np.array([1.5])},), ({"y": np.array([1.0])},), "y")
@@ -71,8 +71,8 @@ def test_the_whole_message() -> None:
 
 def test_an_error_of_a_coarser_type_is_recognised() -> None:
     """What half precision would do is told as such."""
-    half = {DType.FLOAT16: Deviation(count=10, rms=2e-4, largest=3e-4)}
-    found = Deviation(count=10, rms=1.4e-4, largest=2e-4)
+    half = {DType.FLOAT16: ScaledError(count=10, rms=2e-4, largest=3e-4)}
+    found = ScaledError(count=10, rms=1.4e-4, largest=2e-4)
     assert what_excuses(found, OWN, half) == (
         "its size is that of float16 (0.7 x the reference's error there): if the build is meant to "
         'compute so, declare dtype = "float16"'
@@ -81,8 +81,8 @@ def test_an_error_of_a_coarser_type_is_recognised() -> None:
 
 def test_a_smaller_error_is_not_that_of_a_coarser_type() -> None:
     """Half precision would have made a larger one."""
-    half = {DType.FLOAT16: Deviation(count=10, rms=2e-4, largest=3e-4)}
-    found = Deviation(count=10, rms=2e-5, largest=2e-5)
+    half = {DType.FLOAT16: ScaledError(count=10, rms=2e-4, largest=3e-4)}
+    found = ScaledError(count=10, rms=2e-5, largest=2e-5)
     assert what_excuses(found, OWN, half).startswith("nothing suggests that it is deserved: 200 x")
 
 
@@ -91,12 +91,12 @@ def test_a_smaller_error_is_not_that_of_a_coarser_type() -> None:
     [
         (OWN, "nothing suggests that it is deserved: 1e+06 x the reference's own error"),
         (
-            Deviation(count=1, rms=0.0, largest=0.0),
+            ScaledError(count=1, rms=0.0, largest=0.0),
             "nothing suggests that it is deserved: the reference has no error",
         ),
     ],
 )
-def test_an_error_that_nothing_excuses(own: Deviation, why: str) -> None:
+def test_an_error_that_nothing_excuses(own: ScaledError, why: str) -> None:
     """Larger than half precision would make it."""
-    half = {DType.FLOAT16: Deviation(count=10, rms=2e-4, largest=3e-4)}
-    assert what_excuses(Deviation(count=10, rms=0.1, largest=0.1), own, half) == why
+    half = {DType.FLOAT16: ScaledError(count=10, rms=2e-4, largest=3e-4)}
+    assert what_excuses(ScaledError(count=10, rms=0.1, largest=0.1), own, half) == why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.domain.bounds import Deviation, Rule, Standing
+from harness.domain.bounds import Rule, ScaledError, Standing
 from harness.domain.dtypes import DType
 from harness.domain.explanation import BoundFacts, explain_output
 from harness.domain.spec import OutputSpec, Tolerance
@@ -13,8 +13,8 @@ OWN = Tolerance(atol=1, rtol=0, reason="whole percent")
 BOUND = BoundFacts(
     rule=Rule(dtype=DType.FLOAT32, factor=4, floor=5e-7, source="bound table, float32 on cpu"),
     standing=Standing(
-        found=Deviation(count=3, rms=1e-7, largest=2e-7),
-        limit=Deviation(count=3, rms=9e-7, largest=1e-6),
+        found=ScaledError(count=3, rms=1e-7, largest=2e-7),
+        limit=ScaledError(count=3, rms=9e-7, largest=1e-6),
         basis="3 elements of this case",
     ),
 )

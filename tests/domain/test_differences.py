@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.domain.deviation import Deviation, added, all_within, deviations
+from harness.domain.differences import Difference, added, all_within, differences
 
 
-def of(reference: Any, candidate: Any) -> Deviation:
+def of(reference: Any, candidate: Any) -> Difference:
     """Return the deviation of one output."""
-    return deviations({"y": reference}, {"y": candidate})["y"]
+    return differences({"y": reference}, {"y": candidate})["y"]
 
 
 def test_maximum_and_root_mean_square() -> None:
@@ -25,7 +25,7 @@ def test_maximum_and_root_mean_square() -> None:
 
 def test_scalars_are_tensors_of_one_element() -> None:
     """The probabilities in a sequence of maps are such."""
-    assert of(np.float64(1.0), np.float64(1.5)) == Deviation(maximum=0.5, squares=0.25, count=1)
+    assert of(np.float64(1.0), np.float64(1.5)) == Difference(maximum=0.5, squares=0.25, count=1)
     assert of(({"a": np.asarray(1.0)},), ({"a": np.asarray(2.0)},)).maximum == 1.0
 
 
@@ -47,12 +47,12 @@ def test_nan_equals_nan_alone() -> None:
 def test_other_shapes_are_never_within() -> None:
     """Nothing is broadcast."""
     found = of(np.zeros((1, 2)), np.zeros((2, 2)))
-    assert found == Deviation(maximum=math.inf, mismatches=1)
+    assert found == Difference(maximum=math.inf, mismatches=1)
 
 
 def test_a_missing_output_or_item_is_a_mismatch() -> None:
     """What is left out is not left out here."""
-    assert deviations({"y": np.zeros(2)}, {})["y"].mismatches == 1
+    assert differences({"y": np.zeros(2)}, {})["y"].mismatches == 1
     assert of((np.zeros(1), np.zeros(1)), (np.zeros(1),)).mismatches == 1
     assert of({"a": np.zeros(1)}, {"b": np.zeros(1)}).mismatches == 2
 
@@ -60,9 +60,9 @@ def test_a_missing_output_or_item_is_a_mismatch() -> None:
 def test_runs_are_pooled_output_by_output() -> None:
     """Maxima stay, squares and counts add up."""
     one = {"y": of(np.zeros(2), np.array([0.0, 3.0]))}
-    other = {"y": of(np.zeros(2), np.array([4.0, 0.0])), "z": Deviation(mismatches=1)}
+    other = {"y": of(np.zeros(2), np.array([4.0, 0.0])), "z": Difference(mismatches=1)}
     both = added(one, other)
-    assert both["y"] == Deviation(maximum=4.0, squares=25.0, count=4)
+    assert both["y"] == Difference(maximum=4.0, squares=25.0, count=4)
     assert both["y"].rms == 2.5
     assert both["z"].mismatches == 1
 
@@ -70,19 +70,19 @@ def test_runs_are_pooled_output_by_output() -> None:
 @pytest.mark.parametrize(
     ("found", "within"),
     [
-        (Deviation(maximum=1.0, squares=1.0, count=4), True),
-        (Deviation(maximum=1.1, squares=1.0, count=4), False),
-        (Deviation(maximum=1.0, squares=1.5, count=4), False),
-        (Deviation(maximum=0.5, squares=0.5, count=4, mismatches=1), False),
+        (Difference(maximum=1.0, squares=1.0, count=4), True),
+        (Difference(maximum=1.1, squares=1.0, count=4), False),
+        (Difference(maximum=1.0, squares=1.5, count=4), False),
+        (Difference(maximum=0.5, squares=0.5, count=4, mismatches=1), False),
     ],
 )
-def test_within_asks_for_maximum_rms_and_mismatches(found: Deviation, within: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_within_asks_for_maximum_rms_and_mismatches(found: Difference, within: bool) -> None:  # noqa: FBT001 - a column of the table
     """Each of them alone is enough to be outside."""
-    error = Deviation(maximum=1.0, squares=1.0, count=4)
+    error = Difference(maximum=1.0, squares=1.0, count=4)
     assert all_within({"y": found}, {"y": error}) is within
 
 
 def test_an_output_without_a_known_error_must_be_the_same() -> None:
     """No error was measured, so none is allowed."""
-    assert all_within({"y": Deviation(count=3)}, {})
-    assert not all_within({"y": Deviation(maximum=1e-9, squares=1e-18, count=1)}, {})
+    assert all_within({"y": Difference(count=3)}, {})
+    assert not all_within({"y": Difference(maximum=1e-9, squares=1e-18, count=1)}, {})

@@ -12,7 +12,7 @@ from harness.domain.values import Array, Value, Values, leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deviation:
+class Difference:
     """Differences of one output over any number of runs."""
 
     maximum: float = 0.0
@@ -29,16 +29,16 @@ class Deviation:
         """Return the root mean square of the differences."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
-    def plus(self, other: Deviation) -> Deviation:
+    def plus(self, other: Difference) -> Difference:
         """Return both together."""
-        return Deviation(
+        return Difference(
             maximum=max(self.maximum, other.maximum),
             squares=self.squares + other.squares,
             count=self.count + other.count,
             mismatches=self.mismatches + other.mismatches,
         )
 
-    def within(self, error: Deviation) -> bool:
+    def within(self, error: Difference) -> bool:
         """Return whether this is no more than `error`, by maximum, RMS and mismatches."""
         return (
             self.maximum <= error.maximum
@@ -47,40 +47,40 @@ class Deviation:
         )
 
 
-Deviations = Mapping[str, Deviation]
+Differences = Mapping[str, Difference]
 
 
-def deviations(reference: Values, candidate: Values) -> dict[str, Deviation]:
+def differences(reference: Values, candidate: Values) -> dict[str, Difference]:
     """Return how far each output of `candidate` is from that of `reference`."""
-    return {name: _deviation(value, candidate.get(name)) for name, value in reference.items()}
+    return {name: _difference(value, candidate.get(name)) for name, value in reference.items()}
 
 
-def added(one: Deviations, other: Deviations) -> dict[str, Deviation]:
+def added(one: Differences, other: Differences) -> dict[str, Difference]:
     """Return both together, output by output."""
     return {
-        name: one.get(name, Deviation()).plus(other.get(name, Deviation()))
+        name: one.get(name, Difference()).plus(other.get(name, Difference()))
         for name in (*one, *(name for name in other if name not in one))
     }
 
 
-def all_within(found: Deviations, error: Deviations) -> bool:
+def all_within(found: Differences, error: Differences) -> bool:
     """Return whether every output is within its error."""
-    return all(each.within(error.get(name, Deviation())) for name, each in found.items())
+    return all(each.within(error.get(name, Difference())) for name, each in found.items())
 
 
-def _deviation(reference: Value, candidate: Value) -> Deviation:
+def _difference(reference: Value, candidate: Value) -> Difference:
     expected, got = dict(leaves(reference, "")), dict(leaves(candidate, ""))
-    total = Deviation(mismatches=len(expected.keys() ^ got.keys()))
+    total = Difference(mismatches=len(expected.keys() ^ got.keys()))
     for path in expected.keys() & got.keys():
         total = total.plus(_of_arrays(expected[path], got[path]))
     return total
 
 
-def _of_arrays(reference: Array, candidate: Array) -> Deviation:
+def _of_arrays(reference: Array, candidate: Array) -> Difference:
     if reference.shape != candidate.shape:
-        return Deviation(maximum=math.inf, mismatches=1)
+        return Difference(maximum=math.inf, mismatches=1)
     if reference.dtype.kind not in "fcV":
-        return Deviation(mismatches=int(np.sum(reference != candidate)))
+        return Difference(mismatches=int(np.sum(reference != candidate)))
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
     expected, got = np.atleast_1d(reference.astype(wide)), np.atleast_1d(candidate.astype(wide))
     with np.errstate(all="ignore"):
@@ -89,6 +89,6 @@ def _of_arrays(reference: Array, candidate: Array) -> Deviation:
     difference[np.isnan(difference)] = math.inf
     with np.errstate(over="ignore"):
         squares = float(np.sum(difference.astype(np.float64) ** 2))
-    return Deviation(
+    return Difference(
         maximum=float(difference.max(initial=0.0)), squares=squares, count=int(difference.size)
     )
