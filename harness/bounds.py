@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -53,13 +53,16 @@ class Yardstick:
     """Outputs of every step in float64."""
     own: Steps
     """Outputs of every step in the candidate's type."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Outputs that should be held against it and cannot, with the reason."""
 
     def measure(self, candidate: Steps, output: str) -> Measured | None:
         """Return how far candidate and reference are from float64; None if nothing is finite."""
         exact, reference, found = (
             bounds.flattened(steps, output) for steps in (self.exact, self.own, candidate)
         )
-        return bounds.measure(exact=exact, reference=reference, candidate=found)
+        unit = bounds.units(self.exact, output)
+        return bounds.measure(exact=exact, reference=reference, candidate=found, unit=unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,12 +325,45 @@ def _yardstick(
     own = _in_own_type(evidence, cell, steps, reference, dtype) if exact.steps else exact
     if own.refused:
         return NoYardstick(why=own.refused, refused=model.recorded is None)
-    names = [name for name in wanted if _agree(name, reference, exact.steps, own.steps)]
-    if not names:
-        return NoYardstick(why="the float64 run gives outputs of other shapes", refused=True)
-    return Yardstick(
-        rule=rule, inputs=steps, outputs=tuple(names), exact=exact.steps, own=own.steps
+    found = Yardstick(
+        rule=rule, inputs=steps, outputs=tuple(wanted), exact=exact.steps, own=own.steps
     )
+    unfit = {name: why for name in wanted if (why := _why_unfit(found, name, reference))}
+    if len(unfit) == len(wanted):
+        return NoYardstick(why="; ".join(dict.fromkeys(unfit.values())), refused=True)
+    return replace(found, outputs=tuple(each for each in wanted if each not in unfit), unfit=unfit)
+
+
+def _why_unfit(yardstick: Yardstick, output: str, reference: Steps) -> str:
+    """Return why the runs of the reference are no yardstick for an output; empty if they are."""
+    exact, own, dtype = yardstick.exact, yardstick.own, yardstick.rule.dtype
+    if len({_shapes(run, output) for run in (reference, exact, own)}) > 1:
+        return f"the float64 run gives '{output}' in other shapes"
+    kinds = {dtypes.of_array(a) for step in exact for _, a in leaves(step[output], output)}
+    if not all(kind.is_floating for kind in kinds):
+        return f"the float64 run gives '{output}' as {', '.join(sorted(map(str, kinds)))}"
+    plain, wide, narrow = (
+        np.isfinite(bounds.flattened(run, output)) for run in (reference, exact, own)
+    )
+    if not (np.array_equal(plain, wide) and np.array_equal(plain, narrow)):
+        return (
+            f"'{output}' is not finite in float64 or {dtype} where it is as the reference is built"
+        )
+    as_built = _coarsest(reference, output)
+    for run, kind in ((own, dtype), (reference, as_built)):
+        measured = yardstick.measure(run, output)
+        if measured is not None and not bounds.has_digits(measured.candidate, kind):
+            return (
+                f"'{output}' in {kind} keeps less than half of its digits: it is "
+                f"{measured.candidate.rms:.2g} of its scale from float64"
+            )
+    return ""
+
+
+def _coarsest(steps: Steps, output: str) -> DType:
+    """Return the type of an output with the fewest digits; behind float64 may stand float32."""
+    kinds = {dtypes.of_array(array) for step in steps for _, array in leaves(step[output], output)}
+    return max({*kinds, DType.FLOAT32}, key=lambda kind: bounds.EPSILON.get(kind, 1.0))
 
 
 def _is_bound(model: Model, cell: Cell, output: str, reference: Steps) -> bool:
@@ -374,11 +410,6 @@ def _round(value: Value, dtype: DType) -> Value:
             return value.astype(dtype.numpy)
         case _:
             return value
-
-
-def _agree(output: str, *runs: Steps) -> bool:
-    """Return whether all runs give an output in the same shapes."""
-    return len({_shapes(run, output) for run in runs}) == 1
 
 
 def _shapes(steps: Steps, output: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

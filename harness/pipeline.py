@@ -131,7 +131,7 @@ class Gate:
         if isinstance(yardstick, NoYardstick):
             return yardstick.why
         if output not in yardstick.outputs:
-            return "the output is judged by another rule"
+            return yardstick.unfit.get(output, "the output is judged by another rule")
         standing = self._bounds.standing(cell, yardstick, candidate, output)
         return BoundFacts(rule=yardstick.rule, standing=standing) if standing else "no finite value"
 
@@ -237,7 +237,16 @@ class Gate:
             )
         broken = frozenset[str]().union(*(each.broken for each in comparisons))
         held = self._bounds.hold(cell, yardstick, candidate, broken=broken)
-        return replace(held, facts={"tolerance": "float64", **held.facts})
+        unfit = yardstick.unfit
+        return replace(
+            held,
+            findings=(*held.findings, *(_not_float64(cell, why) for why in unfit.values())),
+            facts={
+                "tolerance": "float64",
+                **held.facts,
+                **{f"tolerance {name}": f"table: {why}" for name, why in unfit.items()},
+            },
+        )
 
 
 def _no_origin(cell: Cell, error: Exception, budget_s: float) -> Finding:

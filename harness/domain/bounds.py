@@ -10,6 +10,13 @@ once for the root mean square over all elements of an output, and once for the l
 are in units of the output's scale: its root mean square, and its largest magnitude. The form is
 that of PyTorch's own check of compiled models (`torch._dynamo.utils.same`).
 
+Numbers of several units may stand side by side in one output (boxes and scores, a time stamp and a
+speed). Where the slices along an axis are more than `APART` apart in scale, each element counts in
+units of the scale of its own slice, or the large ones would hide every error of the small ones.
+
+A reference that keeps less than half of its digits says nothing: its own error would allow
+anything. Then there is no bound (`has_digits`).
+
 Few elements give a poor estimate of an error. Beyond the bound a case is therefore held against a
 pool: all cases of the variant, and fresh draws up to `POOL_ELEMENTS`. The pool must keep the bound,
 the single case twice K with the reference's error as the pool shows it. A case within the bound by
@@ -51,6 +58,10 @@ EPSILON: dict[DType, float] = {
     DType.FLOAT16: 2.0**-10,
     DType.BFLOAT16: 2.0**-7,
 }
+#: Scales of slices along one axis that are judged apart, the elements that tell a slice's scale at
+#: least, and the share of the whole output's scale below which a slice counts as that share: where
+#: numbers vanish (a probability of 1e-30), two correct programs may flush them to zero or not.
+APART, LEAST_ELEMENTS, LEAST_SHARE = 100.0, 16, 2.0**-20
 #: (provider, type) -> type whose mantissa its default arithmetic has: TF32 has that of float16.
 ARITHMETIC: dict[tuple[str, DType], DType] = {
     ("cuda", DType.FLOAT32): DType.FLOAT16,
@@ -138,22 +149,63 @@ def flattened(steps: Sequence[Values], output: str) -> FloatArray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def measure(*, exact: FloatArray, reference: FloatArray, candidate: FloatArray) -> Measured | None:
+def units(steps: Sequence[Values], output: str) -> FloatArray:
+    """Return what each element of `flattened` counts in: the scale of its slice / of its tensor."""
+    parts = [
+        _units(array.astype(np.float64)).reshape(-1)
+        for step in steps
+        for _, array in leaves(step[output], output)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _units(array: FloatArray) -> FloatArray:
+    """Return ones, or along the axis whose slices differ most in scale their shares of it."""
+    magnitudes = np.where(np.isfinite(array), np.abs(array), 0.0)
+    whole = magnitudes.max(initial=0.0)
+    widest, found = APART, np.ones(array.shape)
+    for axis in range(array.ndim):
+        if array.size < LEAST_ELEMENTS * array.shape[axis] or not array.size:
+            continue
+        others = tuple(each for each in range(array.ndim) if each != axis)
+        scales = magnitudes.max(axis=others, keepdims=True)
+        least = scales[scales > 0].min(initial=whole)
+        if least and whole / least > widest:
+            widest = whole / least
+            shares = np.where(scales > 0, scales / whole, 1.0)
+            found = np.broadcast_to(np.maximum(shares, LEAST_SHARE), array.shape)
+    return found
+
+
+def measure(
+    *, exact: FloatArray, reference: FloatArray, candidate: FloatArray, unit: FloatArray
+) -> Measured | None:
     """Return both errors; None if no element is finite in all three.
 
     Args:
         exact: The reference's float64 values, shape [N].
         reference: Its values in the candidate's own type, shape [N].
         candidate: The values under test, shape [N].
+        unit: What each element counts in, shape [N].
     """
     judged = np.isfinite(exact) & np.isfinite(reference) & np.isfinite(candidate)
     if not judged.any():
         return None
-    exact = exact[judged]
+    values, unit = exact[judged] / unit[judged], unit[judged]
     return Measured(
-        candidate=_scaled_error(candidate[judged], exact),
-        reference=_scaled_error(reference[judged], exact),
+        candidate=_scaled_error(candidate[judged] / unit, values),
+        reference=_scaled_error(reference[judged] / unit, values),
     )
+
+
+def has_digits(own: ScaledError, dtype: DType) -> bool:
+    """Return whether a reference keeps half of its type's digits: else its error allows anything.
+
+    Args:
+        own: The reference's error in the candidate's type.
+        dtype: That type.
+    """
+    return own.rms <= float(np.sqrt(EPSILON.get(dtype, 1.0)))  # coarser types have none to keep
 
 
 def _scaled_error(values: FloatArray, exact: FloatArray) -> ScaledError:

@@ -19,6 +19,7 @@ from harness.domain import dtypes
 from harness.domain.dtypes import DType
 from harness.domain.values import Value, Values, leaves
 from harness.references import frameworks
+from harness.references.rounding import SHAKE, holds_float32, shaken
 
 #: Floating type of a reference that runs as its code builds it.
 AS_BUILT = ""
@@ -50,7 +51,25 @@ class PreciseReference:
             below += self._built.narrow
         if self._dtype == DType.FLOAT64:
             below += [f"output '{path}' is {kind}" for path, kind in _lower_outputs(found)]
+            below += self._rounded(found, feeds, outputs)
         return found, list(dict.fromkeys(below))[:SHOWN_PLACES]
+
+    def _rounded(
+        self, found: Sequence[tuple[str, Value]], feeds: Values, outputs: Sequence[Any]
+    ) -> Iterator[str]:
+        """Yield outputs that were computed in float32 where no operator could be watched.
+
+        Weights and inputs that float32 holds may give results that it holds too; once all of
+        them are shaken, only code that rounds on its way does.
+        """
+        if self._kind not in TORCH_KINDS or not any(_suspicious(value) for _, value in found):
+            return
+        again = frameworks.runner(self._kind, _shaken_weights(self._built), {})
+        with self._computing():
+            results = again({name: shaken(value) for name, value in feeds.items()}, outputs)
+        for name, value in results:
+            if _suspicious(value):
+                yield f"output '{name}' holds float32 values in float64"
 
     def _evaluate(self, feeds: Values, _: Sequence[Any]) -> list[tuple[str, Value]]:
         found = self._built.run({name: frameworks.plain(value) for name, value in feeds.items()})
@@ -96,6 +115,22 @@ def _cast(value: Value, dtype: str) -> Value:
     if value.dtype.kind == "c":
         return value
     return value.astype(DType(dtype).numpy)
+
+
+def _suspicious(value: Value) -> bool:
+    return any(holds_float32(array) for _, array in leaves(value, ""))
+
+
+def _shaken_weights(built: Any) -> Any:
+    """Return the module with weights that float32 cannot hold."""
+    import torch
+
+    other = copy.deepcopy(built)
+    with torch.no_grad():
+        for tensor in (*other.parameters(), *other.buffers()):
+            if tensor.dtype == torch.float64:
+                tensor.mul_(SHAKE)
+    return other
 
 
 def _lower_outputs(found: Sequence[tuple[str, Value]]) -> Iterator[tuple[str, DType]]:

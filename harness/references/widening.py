@@ -20,6 +20,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from harness.domain import dtypes
+from harness.references.rounding import LOOKED_AT, fits_float32, holds_float32, shaken
 
 #: Element type -> the one that replaces it.
 WIDER: dict[int, int] = {
@@ -43,10 +44,6 @@ FLOAT_BY_DEFAULT = {
 #: Operators whose definition computes in float32 unless this attribute says otherwise. The
 #: evaluator's own LayerNormalization computes in the type of its input, and refuses others.
 STASHING = frozenset({"GroupNormalization"})
-#: Values of one result that are looked at for traces of float32.
-LOOKED_AT = 256
-#: Fewer values that float32 holds exactly may be chance, or meant (0.5, 0.25).
-TELLING = 8
 
 
 def in_float64(model: onnx.ModelProto, *, keep: str = "") -> onnx.ModelProto:
@@ -112,7 +109,7 @@ class WideEvaluator:
         wide = {name: widen(value) for name, value in feeds.items()}
         with np.errstate(all="ignore"):  # an overflow is the model's, and shows in its outputs
             if not self._shaken:
-                self._evaluator.run(None, {name: _shake(value) for name, value in wide.items()})
+                self._evaluator.run(None, {name: shaken(value) for name, value in wide.items()})
                 self._shaken = True
             results = self._evaluator.run(None, wide)
         return dict(zip(self._evaluator.output_names, results, strict=True))
@@ -193,13 +190,6 @@ def _with_cast(node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
     return [constant, cast]
 
 
-def _shake(value: Any) -> Any:
-    """Return nearly the same value, floats no longer such that float32 holds them exactly."""
-    if isinstance(value, np.ndarray) and value.dtype == np.float64:
-        return value * (1 + 2.0**-35)
-    return [_shake(item) for item in value] if isinstance(value, list) else value
-
-
 def _watching(narrow: dict[str, None], keep: str) -> type[ReferenceEvaluator]:
     """Return an evaluator, also for what is nested in it, that notes results below float64."""
 
@@ -231,7 +221,7 @@ def _why_narrow(node: Any, value: Any, results: Mapping[str, Any]) -> str:
             return f"is {array.dtype.name}"
     if isinstance(value, np.ndarray) and not node.has_subgraph:
         inputs = [results.get(name) for name in node.input if name]
-        if _holds_float32(value) and _was_rounded(value, inputs):
+        if holds_float32(value) and _was_rounded(value, inputs):
             return "holds float32 values in float64"
     return ""
 
@@ -255,25 +245,10 @@ def _is_narrow(value: Any) -> bool:
     return dtype.is_floating and dtype.bits < (128 if value.dtype.kind == "c" else 64)
 
 
-def _fits_float32(values: Any) -> bool:
-    """Return whether float32 holds all of these values exactly."""
-    with np.errstate(over="ignore", under="ignore"):
-        return bool((values.astype(np.float32) == values).all())
-
-
-def _holds_float32(array: Any) -> bool:
-    """Return whether float32 holds all values exactly, and enough of them tell something."""
-    if array.dtype != np.float64:
-        return False
-    some = array.ravel()[:LOOKED_AT]
-    some = some[np.isfinite(some) & (some * 1024 != np.round(some * 1024))]
-    return np.unique(some).size >= TELLING and _fits_float32(some)
-
-
 def _was_rounded(array: Any, inputs: Sequence[Any]) -> bool:
     """Return whether float32 values came out of others: neither chosen from them nor like them."""
     floating = [each for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind == "f"]
-    if all(_fits_float32(each) for each in floating):
+    if all(fits_float32(each) for each in floating):
         return False
     given = np.concatenate([*(each.ravel() for each in floating), np.array([0.0, 1.0])])
     return not np.isin(np.abs(array.ravel()[:LOOKED_AT]), np.abs(given)).all()

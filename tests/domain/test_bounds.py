@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.domain import bounds
-from harness.domain.bounds import EPSILON, Rule, ScaledError, Standing
+from harness.domain.bounds import EPSILON, FloatArray, Rule, ScaledError, Standing
 from harness.domain.dtypes import DType
 from harness.domain.values import Values
 
 EXACT = np.array([3.0, -4.0, 0.0, 5.0])
+ONES = np.ones(4)
 RULE = Rule(dtype=DType.FLOAT32, factor=4.0, floor=0.5, source="test")
 
 
@@ -26,7 +27,10 @@ def test_errors_are_in_units_of_the_scale() -> None:
     error = np.array([0.03, 0.0, 0.0, -0.04])
     for scale in (1.0, 1e-30, 1e200):
         found = bounds.measure(
-            exact=EXACT * scale, reference=EXACT * scale, candidate=(EXACT + error) * scale
+            exact=EXACT * scale,
+            reference=EXACT * scale,
+            candidate=(EXACT + error) * scale,
+            unit=ONES,
         )
         assert found is not None
         assert found.reference == ScaledError(count=4, rms=0.0, largest=0.0)
@@ -37,7 +41,7 @@ def test_errors_are_in_units_of_the_scale() -> None:
 def test_an_output_of_zeros_has_no_scale() -> None:
     """Its errors count as they are."""
     zeros = np.zeros(4)
-    found = bounds.measure(exact=zeros, reference=zeros, candidate=zeros + 1e-3)
+    found = bounds.measure(exact=zeros, reference=zeros, candidate=zeros + 1e-3, unit=zeros + 1)
     assert found is not None
     assert found.candidate == ScaledError(count=4, rms=1e-3, largest=1e-3)
 
@@ -45,11 +49,77 @@ def test_an_output_of_zeros_has_no_scale() -> None:
 def test_what_is_not_finite_is_left_out() -> None:
     """NaN and infinity have a contract of their own."""
     broken = np.array([np.nan, -4.0, np.inf, 5.0])
-    found = bounds.measure(exact=EXACT, reference=EXACT, candidate=broken)
+    found = bounds.measure(exact=EXACT, reference=EXACT, candidate=broken, unit=ONES)
     assert found is not None
     assert (found.candidate.count, found.candidate.rms) == (2, 0.0)
     nothing = np.full(4, np.nan)
-    assert bounds.measure(exact=EXACT, reference=nothing, candidate=EXACT) is None
+    assert bounds.measure(exact=EXACT, reference=nothing, candidate=EXACT, unit=ONES) is None
+
+
+def units(array: FloatArray) -> FloatArray:
+    """Return the units of an output's elements, in its shape."""
+    return bounds.units([{"y": array}], "y").reshape(array.shape)
+
+
+def test_columns_of_other_units_have_a_scale_each() -> None:
+    """A time stamp does not hide the speed beside it."""
+    rows = np.random.default_rng(0).uniform(0.5, 1.0, size=(16, 2))
+    rows[:, 0] *= 1.7e5
+    found = units(rows)
+    assert (found[:, 0] == 1.0).all()
+    np.testing.assert_allclose(found[:, 1], rows[:, 1].max() / rows[:, 0].max())
+    wrong = rows.copy()
+    wrong[:, 1] *= 1.001
+    row, flat = found.reshape(-1), rows.reshape(-1)
+    measured = bounds.measure(exact=flat, reference=flat, candidate=wrong.reshape(-1), unit=row)
+    assert measured is not None
+    assert measured.candidate.largest == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([1e6, 1.0]),
+        np.array([[1e6, 1.0]] * 15),
+        np.random.default_rng(0).normal(size=(64, 10)),
+        np.zeros((32, 4)),
+        np.zeros((0, 4)),
+        np.array(3.0),
+    ],
+    ids=["one row", "few rows", "one scale", "zeros", "empty", "scalar"],
+)
+def test_one_scale_is_enough(array: FloatArray) -> None:
+    """Few elements tell no scale, and columns of one kind need no other."""
+    assert (units(array) == 1.0).all()
+
+
+def test_what_vanishes_keeps_a_share_of_the_scale() -> None:
+    """Below it, correct programs may flush to zero or not; a column of zeros has no scale."""
+    columns = np.tile([1.0, 1e-30, 0.0], (16, 1))
+    assert (units(columns) == [1.0, bounds.LEAST_SHARE, 1.0]).all()
+
+
+def test_units_go_along_the_axis_whose_scales_differ_most() -> None:
+    """Boxes and scores stand along the middle axis of a detector's output."""
+    output = np.random.default_rng(0).uniform(0.5, 1.0, size=(1, 6, 50))
+    output[:, :4] *= 640
+    found = units(output)
+    assert (found[:, :4] > 0.5).all()
+    assert (found[:, 4:] < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rms", "keeps"),
+    [
+        (DType.FLOAT32, 3e-4, True),
+        (DType.FLOAT32, 4e-4, False),
+        (DType.FLOAT16, 0.03, True),
+        (DType.FLOAT16, 0.04, False),
+    ],
+)
+def test_half_of_the_digits_must_be_left(dtype: DType, rms: float, *, keeps: bool) -> None:
+    """The square root of the type's epsilon is where half of them are gone."""
+    assert bounds.has_digits(error(rms, rms), dtype) is keeps
 
 
 def test_nested_outputs_are_flattened_in_order() -> None:

@@ -154,6 +154,70 @@ def test_a_reference_that_only_pretends(project: MiniProject) -> None:
     assert (note["code"], note["got"]) == ("reference.not-float64", "the tolerance table applies")
 
 
+LAST = "return torch.tanh(x @ self.w1) @ self.w2  # end"
+NAMED = LAST.replace("return", "y =").replace("  # end", "")
+IN_NUMPY = """y = (torch.tanh(x @ self.w1) @ self.w2).detach().numpy().astype("float32")
+        return torch.from_numpy(y.astype("float64")).to(x.dtype)"""
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        (IN_NUMPY, "output 'y' holds float32 values in float64"),
+        (LAST + "\n        if x.dtype is torch.float32 else x * 5", "less than half of its digits"),
+        (NAMED + "; return y if x.dtype is torch.float32 else y.long()",
+         "the float64 run gives 'y' as int64"),
+        (NAMED + "; return y if x.dtype is torch.float32 else y / 0",
+         "'y' is not finite in float64"),
+    ],
+    ids=["numpy", "branch", "integers", "infinite"],
+)  # fmt: skip
+def test_a_float64_run_of_something_else_gives_no_bound(
+    project: MiniProject, last: str, why: str
+) -> None:
+    """Whatever is held against it would pass, so the table judges, and a note says why."""
+    reference = REFERENCE.replace(LAST, last.replace("# end\n        if", "\\\n        if"))
+    item = judged(project, model(*weights()), reference=reference)
+    assert item.verdict is Verdict.PASS
+    assert why in item.facts["tolerance"]
+    assert [note["code"] for note in item.findings] == ["reference.not-float64"]
+    first, second = weights()
+    wrong = judged(project, model(first, second * np.float32(1.01)), reference=reference)
+    assert wrong.verdict is Verdict.FAIL
+
+
+def test_a_half_precision_run_that_overflows_gives_no_bound(project: MiniProject) -> None:
+    """Zeros would pass where the reference has no finite value in the candidate's type."""
+    reference = REFERENCE.replace(
+        "torch.tanh(x @ self.w1)", "(x * 1e3).pow(2) / ((x * 1e3).pow(2) + 1)"
+    )
+    spec = SPEC.replace('file = "model.onnx"', 'file = "model.onnx"\ndtype = "float16"')
+    zeros = np.zeros((WIDTH, WIDTH), dtype=np.float32)
+    item = judged(project, model(zeros, zeros), spec=spec, reference=reference)
+    assert item.verdict is Verdict.FAIL
+    assert "is not finite in float64 or float16" in item.facts["tolerance"]
+
+
+def test_a_small_column_is_judged_in_its_own_scale(project: MiniProject) -> None:
+    """Its sign is wrong, and the large column beside it is right."""
+    reference = REFERENCE.replace(LAST, "return x * torch.linspace(-1, 9, 32, dtype=x.dtype).exp()")
+    factors = np.exp(np.linspace(-1, 9, WIDTH)).astype(np.float32)
+    spec = SPEC.replace("max = 8", "max = 64").replace("batch = 8", "batch = 64")
+
+    def scaled(by: np.ndarray) -> bytes:
+        nodes = [helper.make_node("Mul", ["x", "f"], ["y"])]
+        ends = [[tensor_info(name, shape=["batch", WIDTH])] for name in ("x", "y")]
+        return make_model(nodes, *ends, {"f": by}).SerializeToString()
+
+    judged(project, scaled(factors), spec=spec, reference=reference)
+    eight = PARITY.replace("one", "eight")
+    assert project.run("--provider", "cpu").items[eight].verdict is Verdict.PASS
+    factors[0] *= np.float32(1.00001)
+    judged(project, scaled(factors), spec=spec, reference=reference)
+    found = project.run("--provider", "cpu").items[eight]
+    assert (found.verdict, found.facts["tolerance"]) == (Verdict.FAIL, "float64")
+
+
 def test_a_reference_that_refuses(project: MiniProject) -> None:
     """It is asked once, and the refusal is kept like an answer."""
     reference = REFERENCE.replace(
