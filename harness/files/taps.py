@@ -19,6 +19,7 @@ import onnx
 from onnx import helper
 from onnx.external_data_helper import load_external_data_for_model
 
+from harness.domain import dtypes
 from harness.domain.values import Value, Values
 from harness.files.inspection import all_graphs, external_locations, type_name
 
@@ -174,7 +175,20 @@ def _node(node: onnx.NodeProto, index: int) -> Json:
         "fx_node": metadata.get(_FX_NODE, ""),
         "module": _module(metadata.get(_SCOPES, "")),
         "line": _line(metadata.get(_TRACE, "")),
+        "rounds_to": _rounds_to(node),
     }
+
+
+def _rounds_to(node: onnx.NodeProto) -> str:
+    """Return the floating type below float32 that a Cast goes to; empty for any other node."""
+    if node.op_type != "Cast":
+        return ""
+    targets = (attribute.i for attribute in node.attribute if attribute.name == "to")
+    kinds = (dtypes.from_onnx_number(number) for number in targets)
+    return next(
+        (str(kind) for kind in kinds if kind.is_floating and kind.bits < dtypes.DType.FLOAT32.bits),
+        "",
+    )
 
 
 def _module(scopes: str) -> str:

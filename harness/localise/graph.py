@@ -34,6 +34,8 @@ class Node:
     """Path of the innermost PyTorch module; empty without metadata."""
     line: str
     """PyTorch source line; empty without metadata."""
+    rounds_to: str = ""
+    """Floating type below float32 that a Cast goes to; empty for any other node."""
 
     @property
     def label(self) -> str:
@@ -58,6 +60,11 @@ class Outline:
     external: tuple[str, ...]
     """Files with weights, relative to the model's folder."""
     opset: int
+
+    @property
+    def rounds(self) -> bool:
+        """Return whether a Cast goes below float32."""
+        return any(node.rounds_to for node in self.nodes)
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Outline:

@@ -137,10 +137,13 @@ class Search:
                 "so the error builds up from step to step"
             )
         outline = self._outline = self._bench.outline()
+        if outline.rounds:
+            self._trusted.prefer_evaluator(self._path, failure.feeds)
         self._kind = self._decide(failure)
         if self._kind != GRAPH:
             self._ablate(failure)
-        measured = measure(self._bench, self._trusted, outline.values, failure.feeds)
+        sizer = Trusted(self._bench, self._trusted.setup)
+        measured = measure(self._bench, sizer, outline.values, failure.feeds)
         self._shapes = measured.shapes
         truth = self._truth(failure, outline, measured)
         if isinstance(truth, str) and self._makes_nan:  # the graph alone tells where

@@ -19,6 +19,9 @@ SHOWN_NODES = 3
 def origin_of(one: Introduced, note: str, total: Deviation) -> Origin:
     """Return the block where the error begins, with its error in the whole run."""
     last = one.block.last
+    rounded = sorted({node.rounds_to for node in one.block.nodes if node.rounds_to})
+    if rounded:
+        note = f"{note} (rounds to {', '.join(rounded)})".strip()
     return Origin(
         node=last.label,
         operator=last.op,

@@ -296,6 +296,28 @@ def test_tap_inside_a_fusion_is_told(search: Searcher) -> None:
     assert any(line.strip().startswith("tapping:") for line in report.lines())
 
 
+def with_half_layer(*, half: bool) -> onnx.ModelProto:
+    """Return two products, the second one between casts to float16 if `half` says so."""
+    kind = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+    steps = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="first"),
+        helper.make_node("Cast", ["m"], ["a"], name="value_down", to=kind),
+        helper.make_node("Cast", ["v"], ["b"], name="weight_down", to=kind),
+        helper.make_node("MatMul", ["a", "b"], ["c"], name="second"),
+        helper.make_node("Cast", ["c"], ["y"], name="up", to=onnx.TensorProto.FLOAT),
+    ]
+    return built(steps, "y", {"w": normal(SIZE, SIZE), "v": normal(SIZE, SIZE, seed=1)})
+
+
+def test_layer_in_half_precision_is_found_and_called_that(search: Searcher) -> None:
+    """ONNX Runtime takes the casts out on the CPU, so only the evaluator sees them."""
+    report = search(spec(), files(with_half_layer(half=True), with_half_layer(half=False)))
+    found = origin(report)
+    assert report.kind == "graph"
+    assert "(rounds to float16)" in found.note
+    assert "Cast" in " ".join([found.operator, *found.others])
+
+
 def test_other_graph_without_a_common_name_is_declared_outside(search: Searcher) -> None:
     """The report says why it cannot look into it."""
     right = chain(4)
