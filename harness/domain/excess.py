@@ -100,7 +100,8 @@ def what_excuses(found: ScaledError, own: ScaledError, coarser: Mapping[DType, S
         if error.rms / ALIKE <= found.rms <= error.rms * ALIKE:
             return (
                 f"its size is that of {dtype} ({found.rms / error.rms:.2g} x the reference's "
-                f'error there): if the build is meant to compute so, declare dtype = "{dtype}"'
+                "error there): something computes so, or is wrong by as much; only a build that is "
+                f'meant to declares dtype = "{dtype}", with the reason'
             )
     if not own.rms:
         return "nothing suggests that it is deserved: the reference has no error"

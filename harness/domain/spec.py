@@ -75,10 +75,15 @@ class Candidate:
     dtype: DType = DType.FLOAT32
     """Floating type that the build computes in: its error is held against the reference's error
     in this type."""
+    reason: str = ""
+    """Why a build computes in fewer bits than float32; needed for such a `dtype`."""
 
     def __post_init__(self) -> None:
-        """Check that the source is unambiguous."""
+        """Check that the source is unambiguous, and that fewer bits have a reason."""
         _exactly_one(self, ("file", "url", "export"))
+        if self.dtype.is_floating and self.dtype.bits < DType.FLOAT32.bits and not self.reason:
+            msg = f"'dtype = \"{self.dtype}\"' loosens the bound and needs a 'reason'"
+            raise ValueError(msg)
         if self.package is not None and self.file is None:
             msg = "'package' needs 'file', the path inside the package"
             raise ValueError(msg)
@@ -107,6 +112,8 @@ class Variant:
     dtype: DType = DType.FLOAT32
     """Floating type that the build computes in: its error is held against the reference's error
     in this type."""
+    reason: str = ""
+    """Why a build computes in fewer bits than float32; needed for such a `dtype`."""
 
     def __post_init__(self) -> None:
         """Apply the candidate's rules."""
@@ -120,6 +127,7 @@ class Variant:
             url=self.url,
             sha256=self.sha256,
             dtype=self.dtype,
+            reason=self.reason,
         )
 
 

@@ -289,14 +289,14 @@ def test_libraries_of_custom_operators_come_along(tmp_path: Path) -> None:
 
 def test_the_types_of_builds_are_kept(project: MiniProject) -> None:
     """The spec of a recording differs from the model's in where files come from, and no more."""
-    more = '[variants.half]\npackage = "somewhere"\nfile = "half.onnx"\ndtype = "float16"'
-    spec = file_spec(more=more).replace("[candidate]", '[candidate]\ndtype = "bfloat16"')
+    more = '[variants.half]\npackage = "somewhere"\nfile = "half.onnx"\ndtype = "float16"\nreason = "small"'
+    spec = file_spec(more=more).replace("[candidate]", '[candidate]\ndtype = "bfloat16"\nreason = "fast"')
     model = load_model(project.add_model("typed", spec))
     assert isinstance(model, Model)
     written = recordings.WrittenCase(data_sets=("test_data_set_0",), inputs=(), outputs=())
     recorded = recorded_files.recorded_spec(model, {"one": written})
-    assert recorded.candidate == Candidate(file="model.onnx", dtype=DType.BFLOAT16)
-    half = Variant(file="variants/half/model.onnx", dtype=DType.FLOAT16)
+    assert recorded.candidate == Candidate(file="model.onnx", dtype=DType.BFLOAT16, reason="fast")
+    half = Variant(file="variants/half/model.onnx", dtype=DType.FLOAT16, reason="small")
     assert recorded.variants == {"half": half}
     (case,) = recorded.case
     assert case == CaseSpec(name="one", dims={"batch": 1}, data_set="test_data_set_0")

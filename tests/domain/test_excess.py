@@ -74,8 +74,9 @@ def test_an_error_of_a_coarser_type_is_recognised() -> None:
     half = {DType.FLOAT16: ScaledError(count=10, rms=2e-4, largest=3e-4)}
     found = ScaledError(count=10, rms=1.4e-4, largest=2e-4)
     assert what_excuses(found, OWN, half) == (
-        "its size is that of float16 (0.7 x the reference's error there): if the build is meant to "
-        'compute so, declare dtype = "float16"'
+        "its size is that of float16 (0.7 x the reference's error there): something computes so, "
+        "or is wrong by as much; only a build that is meant to declares "
+        'dtype = "float16", with the reason'
     )
 
 

@@ -85,6 +85,7 @@ MAKERS: dict[str, Maker] = {
     "dims-huge": case("dims = { batch = 1000000000000000 }", 10**15),
     "dtype-unknown": inputs(f'{X} = "float33"'),
     "dtype-wrong": inputs(f'{X} = "float64"'),
+    "dtype-reason": spec(file_spec().replace("[candidate]", '[candidate]\ndtype = "float16"')),
     "dtype-output": more('[outputs.y]\ndtype = "float16"'),
     "shape-wrong": inputs('[inputs.x]\ndtype = "float32"\nshape = ["batch", 4]'),
     "input-unused": inputs(f'{X} = "float32"\n\n{X.replace("x", "mask")} = "float32"'),

@@ -50,6 +50,7 @@ dims = {{ batch = 1 }}
 name = "eight"
 dims = {{ batch = 8 }}
 """
+HALF = 'file = "model.onnx"\ndtype = "float16"\nreason = "half the size"'
 PARITY = "parity net/fp32/cpu/one"
 
 pytest.importorskip("torch")
@@ -133,7 +134,7 @@ def test_one_layer_lowered_to_half_precision_is_caught(project: MiniProject) -> 
 
 def test_a_build_that_promises_half_precision(project: MiniProject) -> None:
     """It is held to what the reference itself can do in float16."""
-    spec = SPEC.replace('file = "model.onnx"', 'file = "model.onnx"\ndtype = "float16"')
+    spec = SPEC.replace('file = "model.onnx"', HALF)
     data = model(*weights(), half=(True, True))
     item = judged(project, data, spec=spec)
     assert (item.verdict, item.facts["tolerance"]) == (Verdict.PASS, "float64")
@@ -191,7 +192,7 @@ def test_a_half_precision_run_that_overflows_gives_no_bound(project: MiniProject
     reference = REFERENCE.replace(
         "torch.tanh(x @ self.w1)", "(x * 1e3).pow(2) / ((x * 1e3).pow(2) + 1)"
     )
-    spec = SPEC.replace('file = "model.onnx"', 'file = "model.onnx"\ndtype = "float16"')
+    spec = SPEC.replace('file = "model.onnx"', HALF)
     zeros = np.zeros((WIDTH, WIDTH), dtype=np.float32)
     item = judged(project, model(zeros, zeros), spec=spec, reference=reference)
     assert item.verdict is Verdict.FAIL
