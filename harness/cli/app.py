@@ -22,7 +22,7 @@ from harness.cli import (
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Release gate for ONNX models. The gate itself is `pytest suites --provider NAME`.",
+    help="Release gate for ONNX models. The gate itself is `pytest --pyargs harness.suites`.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help, the same on a terminal and in a log

@@ -221,5 +221,6 @@ def _fails_unmutated(model: Model, suite: Suite) -> HarnessError:
         where=str(model.spec_file),
         expected="a model that passes contract, placement and parity on the CPU",
         got="" if finding is None else f"{suite.by}: {finding.what}",
-        next_step=f"`pytest suites --provider {PROVIDER} --model {model.name}`, and mend it first",
+        next_step=f"`pytest --pyargs harness.suites --provider {PROVIDER} --model {model.name}`, "
+        "and mend it first",
     )
