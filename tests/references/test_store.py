@@ -199,7 +199,7 @@ def calls_of(model: Model) -> int:
 def test_a_float64_run_that_ends_the_worker_is_met_once_in_a_run(
     launcher: LocalLauncher, tmp_path: Path, end: str, why: str
 ) -> None:
-    """Further cases get the refusal at once; the next run, perhaps with another limit, asks anew."""
+    """Further cases get the refusal at once; the next run, with any limit, asks anew."""
     model = make_model(tmp_path / "odd", source=NOT_IN_FLOAT64.format(end=end))
     model = replace(model, spec=replace(model.spec, limits=Limits(reference_s=3.0)))
     other: tuple[Values, ...] = ({"x": np.array([3.0, 4.0], dtype=np.float32)},)
