@@ -151,7 +151,7 @@ def _all_places(k: int, path: str, cell: str, *, columns: int) -> Finding:
         where=f"output '{path}'",
         expected=f"k below {columns} (spec, outputs.{path}.measures.top_k)",
         got=f"k = {k}",
-        next_step="lower k, or drop top_k; if the last axis is a dimension, let dims keep it above k",
+        next_step="lower k, or drop top_k; where dims set the last axis, raise their min above k",
     )
 
 

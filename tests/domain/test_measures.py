@@ -136,6 +136,7 @@ def test_kl_divergence(
 
 NEAR = (R + [[0.0, 0.0, 0.1]]).astype(np.float32)  # noqa: RUF005 - numbers are added
 SWAPPED = R[:, ::-1].astype(np.float32)
+ONE_SWAPPED = R32[[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,10 @@ SWAPPED = R[:, ::-1].astype(np.float32)
         (Measures(snr_db=30), Measures(snr_db=32), NEAR, "SNR in dB 31.4613"),
         (Measures(ulp=900000), Measures(ulp=1000), NEAR, "ULP distance in float32 838861"),
         (
-            Measures(top_k=TopK(k=2)),
+            Measures(top_k=TopK(k=1, agreement=0.5)),
             Measures(top_k=TopK(k=1)),
-            SWAPPED,
-            "top-1 agreement 0",
+            ONE_SWAPPED,
+            "top-1 agreement 0.5",
         ),
         (
             Measures(kl=Divergence(maximum=0.1)),
