@@ -306,3 +306,14 @@ def test_references_of_examples_are_kept(project: MiniProject) -> None:
     )
     assert item.verdict is Verdict.PASS
     assert sorted(cache.rglob("*.values")) == first
+
+
+def test_a_law_that_no_example_exercises_is_no_pass(project: MiniProject) -> None:
+    """Examples are cut down to one row, so no row was compared with its batch."""
+    laws = 'examples = 6\nmax_elements = 3\nbatch = "n"'
+    _, item = judged(project, over_rows("ReduceMax"), properties=laws)
+    assert (item.verdict, codes(item)) == (Verdict.ERROR, ["receipt.empty"])
+    (finding,) = item.findings
+    assert finding["where"] == "spec, properties.batch"
+    assert finding["next_step"].startswith("raise properties.max_elements to 6 or more")
+    assert item.counts["examples_judged"] > 0
