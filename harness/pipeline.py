@@ -77,7 +77,8 @@ class Gate:
         except HarnessError as error:
             findings, receipt = (from_error(error),), Receipt()
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
-            findings, receipt = (_bug(error, cell),), Receipt()
+            told = _unusable_cache(error, self._evidence.cache, cell) or _bug(error, cell)
+            findings, receipt = (told,), Receipt()
         judgement = judge(
             question,
             findings=findings,
@@ -359,6 +360,24 @@ def _session_facts(session: Session) -> dict[str, str]:
         "runtime": f"{facts.runtime}, onnxruntime {facts.version}",
         "start_method": facts.start_method,
     }
+
+
+def _unusable_cache(error: Exception, cache: Path, cell: Cell) -> Finding | None:
+    """Return what keeps the cache from being read or written; None if the error is none of it."""
+    if not isinstance(error, OSError):
+        return None
+    named = (each for each in (error.filename2, error.filename) if isinstance(each, str | Path))
+    path = next((each for each in map(Path, named) if each.is_relative_to(cache)), None)
+    if path is None:
+        return None
+    return Finding(
+        code="cache.unusable",
+        what=f"Cache cannot be used for '{cell}': {error.strerror}",
+        where=str(path),
+        expected="files and folders as the harness made them, which it may read and write",
+        got=type(error).__name__,
+        next_step="remove what is there; everything in the cache is made again",
+    )
 
 
 def _bug(error: Exception, cell: Cell) -> Finding:

@@ -16,6 +16,7 @@ from typing import ClassVar
 from harness.domain.cells import Cell
 from harness.domain.compare import compare
 from harness.domain.examples import Example, Space
+from harness.domain.exercised import LAW_COUNTERS, unexercised
 from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.metamorphic import Law, Steps, batch_law, padding_law, permutation_law
 from harness.domain.receipts import Receipt
@@ -95,6 +96,8 @@ class InputSearch:
             broken |= self._search(broken)
             findings = [self._told(code, example) for code, example in broken.items()]
         findings += self._refusal()
+        if not findings:
+            findings += unexercised(self._space, self._receipt)
         return findings, self._receipt.plus(facts=self._facts(library, replayed))
 
     def _replay(self) -> tuple[dict[str, Example], int]:
@@ -324,14 +327,6 @@ class InputSearch:
 
 #: What of a comparison's facts holds for all examples.
 KEPT_FACTS = frozenset({"runtime", "start_method", "provider", "model", "tolerance"})
-#: Law -> counter of its comparisons.
-LAW_COUNTERS = {
-    "property.repeat": "repetitions_compared",
-    "property.threads": "thread_numbers_compared",
-    "property.batch": "rows_compared",
-    "property.padding": "paddings_compared",
-    "property.permutation": "orders_compared",
-}
 
 
 def _outputs(session: Session, limit_s: float, feeds: Values) -> Values:

@@ -175,7 +175,8 @@ def compare_exactly(
     unequal = _unequal(walk, rule, path, reference=reference, candidate=candidate)
     if unequal is None or not unequal.any():
         return
-    if walk.ranking is not None and walk.ranking.explains(unequal):
+    labels = {"reference": reference, "candidate": candidate}
+    if walk.ranking is not None and walk.ranking.explains(unequal, **labels):
         walk.findings.append(walk.ranking.finding(path, walk.cell, unequal))
         return
     walk.worst = float("inf")
@@ -187,12 +188,14 @@ def compare_exactly(
         where=f"output '{path}', first at {walk.place(first)}",
         expected=f"equal {noun} ({_why_exact(rule, candidate)})",
         got=f"c = {candidate[first]!r}, r = {reference[first]!r}",
-        next_step=_label_advice(walk, rule),
+        next_step=walk.ranking.advice(unequal, **labels)
+        if walk.ranking
+        else _label_advice(walk, rule),
     )
 
 
 def _label_advice(walk: Walk, rule: OutputSpec) -> str:
-    if rule.compare != "labels" or walk.ranking is not None:
+    if rule.compare != "labels":
         return ""
     if rule.scores is None:
         return f"if scores may tie, name their output in outputs.{walk.output}.scores"

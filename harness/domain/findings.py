@@ -47,6 +47,7 @@ CODES: dict[str, Severity] = {
     "blocked": Severity.ERROR,
     "provider.no-device": Severity.FAIL,
     "runtime.broken": Severity.ERROR,
+    "cache.unusable": Severity.ERROR,
     # sessions and workers
     "session.refused": Severity.FAIL,
     "session.option": Severity.ERROR,

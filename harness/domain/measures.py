@@ -124,6 +124,8 @@ def judge_measures(
     trusted, ours = (
         _real(np.where(judged, each, each.dtype.type(0))) for each in (reference, candidate)
     )
+    if measures.top_k is not None and measures.top_k.k >= trusted.shape[-1]:
+        yield _all_places(measures.top_k.k, path, cell, columns=trusted.shape[-1])
     for name, found, limit, holds in _measured(measures, trusted, ours):
         if not holds:
             yield _missed(name, path, cell, expected=f"{name} {limit}", got=f"{name} {found:.6g}")
@@ -137,6 +139,19 @@ def _missed(name: str, path: str, cell: str, *, expected: str, got: str) -> Find
         expected=f"{expected} (spec, outputs.{path}.measures)",
         got=got,
         next_step="compare the values; only evidence justifies another limit",
+    )
+
+
+def _all_places(k: int, path: str, cell: str, *, columns: int) -> Finding:
+    """Return that the first places are all places, about which any two rows agree."""
+    return Finding(
+        code="parity.measure",
+        what=f"Measure top_k of output '{path}' judges nothing: its rows have {columns} "
+        f"{'value' if columns == 1 else 'values'}, k is {k} for cell '{cell}'",
+        where=f"output '{path}'",
+        expected=f"k below {columns} (spec, outputs.{path}.measures.top_k)",
+        got=f"k = {k}",
+        next_step="lower k, or drop top_k; where dims set the last axis, raise their min above k",
     )
 
 
@@ -162,10 +177,9 @@ def _measured(
     if (most := wanted.ulp) is not None:
         value = ulp_distance(reference, candidate)
         yield f"ULP distance in {dtypes.of_array(candidate)}", value, f"<= {most}", value <= most
-    if (top := wanted.top_k) is not None:
-        places = min(top.k, wide.shape[-1])
-        value = top_k_agreement(wide, ours, places)
-        yield f"top-{places} agreement", value, f">= {top.agreement:g}", value >= top.agreement
+    if (top := wanted.top_k) is not None and top.k < wide.shape[-1]:
+        value = top_k_agreement(wide, ours, top.k)
+        yield f"top-{top.k} agreement", value, f">= {top.agreement:g}", value >= top.agreement
     if (rule := wanted.kl) is not None:
         value = kl_divergence(wide, ours, logits=rule.logits)
         yield "KL divergence in nats", value, f"<= {rule.maximum:g}", value <= rule.maximum

@@ -55,7 +55,7 @@ def runner(kind: str, built: Any, methods: Mapping[str, str]) -> Runner:
         return lambda feeds, outputs: _run_sklearn(built, feeds, outputs, methods)
     if kind == "onnx":
         return lambda feeds, _: _run_evaluator(built, feeds)
-    return lambda feeds, outputs: _run_torch(built, feeds, [name for name, _, _ in outputs])
+    return lambda feeds, outputs: _run_torch(built, feeds, outputs)
 
 
 def export(kind: str, built: Any, feeds: Values, request: Mapping[str, Any]) -> None:
@@ -81,12 +81,22 @@ def _build_torch(loaded: Any) -> Any:
     return loaded.eval()
 
 
-def _run_torch(module: Any, feeds: Values, names: Sequence[str]) -> list[tuple[str, Value]]:
+def _run_torch(module: Any, feeds: Values, outputs: Sequence[Any]) -> list[tuple[str, Value]]:
     import torch
 
     with torch.inference_mode():
         result = module(*[to_torch(value) for value in feeds.values()])
-    return [(name, from_torch(value)) for name, value in _named(result, names)]
+    found = _named(result, [name for name, _, _ in outputs])
+    _refuse_nothing(found, {name: kind for name, kind, _ in outputs})
+    return [(name, from_torch(value)) for name, value in found]
+
+
+def _refuse_nothing(found: Sequence[tuple[str, Any]], kinds: Mapping[str, str]) -> None:
+    """Refuse None where the candidate has no optional: a missing `return` is the reference's."""
+    for name, value in found:
+        if value is None and not kinds.get(name, "optional").startswith("optional"):
+            msg = f"the reference returned None instead of a tensor as output '{name}'"
+            raise TypeError(msg)
 
 
 def _named(result: Any, names: Sequence[str]) -> list[tuple[str, Any]]:

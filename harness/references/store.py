@@ -32,7 +32,7 @@ from harness.references import recordings
 from harness.runtimes.launchers import Launcher, Program
 
 #: Raised when the way references are run changes, so that old cache entries are not found.
-REVISION = "1"
+REVISION = "2"
 #: Floating type of a reference that runs as its code builds it.
 AS_BUILT = ""
 #: Kind of reference -> distributions that it needs, and modules its fork server loads once.
@@ -233,6 +233,7 @@ class References:
         self._sources: dict[str, tuple[str, ...]] = {}
         self._live: tuple[str, LiveReference] | None = None
         self._broken: dict[str, HarnessError] = {}
+        self._died: dict[tuple[str, str], PreciseOutputs] = {}
 
     def outputs(
         self, model: Model, case: str, steps: Sequence[Values], facts: ModelFacts
@@ -265,7 +266,8 @@ class References:
     ) -> PreciseOutputs:
         """Return the outputs of every step as the reference computes them in a floating type.
 
-        That it cannot is an answer too, and kept like outputs.
+        That it cannot is an answer too, and kept like outputs; a worker that hung or died is
+        remembered for this run alone, because another limit or machine may let it answer.
 
         Raises:
             HarnessError: If the reference cannot be built.
@@ -280,6 +282,8 @@ class References:
         if (refusal := self._cache.get(key_of(key, "refused"))) is not None:
             return PreciseOutputs(refused=str(np.asarray(refusal[0]["why"]).item()))
         found = self._run_precisely(model, steps, facts, dtype)
+        if (model.name, dtype) in self._died:
+            return found
         if found.refused:
             why = np.array(found.refused, dtype=object)
             self._cache.put(key_of(key, "refused"), ({"why": why},))
@@ -290,6 +294,8 @@ class References:
     def _run_precisely(
         self, model: Model, steps: Sequence[Values], facts: ModelFacts, dtype: str
     ) -> PreciseOutputs:
+        if (died := self._died.get((model.name, dtype))) is not None:
+            return died  # waiting once per case and example may take hours
         below: list[str] = []
         live = self.live(model)
 
@@ -304,7 +310,10 @@ class References:
             if error.code == "reference.undeclared-file":
                 raise
             cause = error.what.partition(f" of '{model.name}': ")[2] or error.what
-            return PreciseOutputs(refused=f"it does not run in {dtype}: {cause}")
+            refusal = PreciseOutputs(refused=f"it does not run in {dtype}: {cause}")
+            if isinstance(error, WorkerDied):
+                self._died[model.name, dtype] = refusal
+            return refusal
         if below:
             return PreciseOutputs(refused=f"it is not {dtype} at {below[0]}")
         return PreciseOutputs(steps=outputs)

@@ -95,8 +95,10 @@ def test_more_scores_than_labels_explain_nothing() -> None:
     """Rows and labels must belong together."""
     rows = ranking("p", reference={"p": TIED}, candidate={"p": FLIPPED})
     assert rows is not None
-    assert rows.explains(np.array([False, True, False]))
-    assert not rows.explains(np.array([True]))
+    labels = {"reference": np.array([1, 0, 0]), "candidate": np.array([1, 1, 0])}
+    assert rows.explains(np.array([False, True, False]), **labels)
+    assert not rows.explains(np.array([True]), **labels)
+    assert not rows.advice(np.array([True]), **labels)
 
 
 def test_other_classes_are_no_ranking() -> None:
@@ -112,3 +114,78 @@ def test_many_rows_are_shortened() -> None:
     rows = ranking("p", reference={"p": tied}, candidate={"p": flipped})
     assert rows is not None
     assert rows.finding("label", "c", np.ones(5, bool)).got.endswith("\n2 more rows")
+
+
+def labelled(
+    *, reference: list[Any], candidate: list[Any], scores: Value, moved: Value
+) -> Comparison:
+    """Compare labels of any kind."""
+    return compare(
+        reference={"label": np.array(reference), "p": scores},
+        candidate={"label": np.array(candidate), "p": moved},
+        outputs={"label": OutputSpec(compare="labels", scores="p")},
+        provider="cpu",
+        cell="m/c",
+    )
+
+
+THREE = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.5, 0.5, 0.0]])
+THREE_MOVED = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.5, 0.5 + 1e-8, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [(20, "parity.near-tie"), (777, "parity.mismatch"), (30, "parity.mismatch")],
+)
+def test_a_tie_excuses_the_label_of_the_class_that_ties(label: int, code: str) -> None:
+    """Rows in which one class wins tell which label it has; any other label is wrong at a tie."""
+    found = labelled(
+        reference=[10, 20, 10], candidate=[10, 20, label], scores=THREE, moved=THREE_MOVED
+    )
+    assert codes(found.findings) == [code]
+
+
+@pytest.mark.parametrize("label", [20, 777])
+def test_a_class_that_wins_no_row_has_no_known_label(label: int) -> None:
+    """Where all rows tie exactly nothing shows that 20, or 777, belongs to the second class."""
+    found = labelled(
+        reference=[10, 10],
+        candidate=[label, label],
+        scores=np.zeros((2, 3)),
+        moved=np.array([[0.0, 1e-9, 0.0]] * 2),
+    )
+    (finding,) = found.findings
+    assert finding.code == "parity.mismatch"
+    assert finding.next_step == (
+        f"scores tie in row 0, but nothing that the reference gives shows that {label} is the "
+        "label of column 1; if it is, give the case a row of that class, or let the scores be "
+        "maps from label to score"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "code"), [(1, "parity.near-tie"), (2, "parity.mismatch"), (777, "parity.mismatch")]
+)
+def test_labels_that_are_columns_are_known_for_all_classes(label: int, code: str) -> None:
+    """One row that ties is enough then."""
+    found = labelled(reference=[0], candidate=[label], scores=THREE[2:], moved=THREE_MOVED[2:])
+    assert codes(found.findings) == [code]
+
+
+@pytest.mark.parametrize(("label", "code"), [("b", "parity.near-tie"), ("c", "parity.mismatch")])
+def test_labels_that_are_keys_are_known_for_all_classes(label: str, code: str) -> None:
+    """Maps from label to score say by themselves which label a class has."""
+    found = labelled(reference=["a"], candidate=[label], scores=MAPS[1:2], moved=FLIPPED_MAPS[1:2])
+    assert codes(found.findings) == [code]
+
+
+def test_a_label_of_a_row_that_ties_exactly_teaches_nothing() -> None:
+    """The reference may have taken either class there."""
+    tie, win = [0.5, 0.5], [0.9, 0.1]
+    found = labelled(
+        reference=["x", "y", "x"],
+        candidate=["x", "y", "y"],
+        scores=np.array([win, tie, [0.5, 0.5 - 1e-8]]),
+        moved=np.array([win, tie, [0.5 - 1e-8, 0.5]]),
+    )
+    assert codes(found.findings) == ["parity.mismatch"]

@@ -136,6 +136,7 @@ def test_kl_divergence(
 
 NEAR = (R + [[0.0, 0.0, 0.1]]).astype(np.float32)  # noqa: RUF005 - numbers are added
 SWAPPED = R[:, ::-1].astype(np.float32)
+ONE_SWAPPED = R32[[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,10 @@ SWAPPED = R[:, ::-1].astype(np.float32)
         (Measures(snr_db=30), Measures(snr_db=32), NEAR, "SNR in dB 31.4613"),
         (Measures(ulp=900000), Measures(ulp=1000), NEAR, "ULP distance in float32 838861"),
         (
-            Measures(top_k=TopK(k=3)),
+            Measures(top_k=TopK(k=1, agreement=0.5)),
             Measures(top_k=TopK(k=1)),
-            SWAPPED,
-            "top-1 agreement 0",
+            ONE_SWAPPED,
+            "top-1 agreement 0.5",
         ),
         (
             Measures(kl=Divergence(maximum=0.1)),
@@ -176,9 +177,19 @@ def test_all_missed_measures_are_told() -> None:
     assert len(judged(wanted, SWAPPED)) == 5
 
 
-def test_more_places_than_there_are() -> None:
-    """All of them always agree."""
-    assert judged(Measures(top_k=TopK(k=9)), SWAPPED) == []
+@pytest.mark.parametrize("k", [3, 4, 100])
+def test_as_many_places_as_there_are_judge_nothing(k: int) -> None:
+    """Any two rows agree about all places, so the measure is a fault instead of kept."""
+    (finding,) = judged(Measures(top_k=TopK(k=k), cosine=0.1), SWAPPED)
+    assert finding.code == "parity.measure"
+    assert finding.what == (
+        f"Measure top_k of output 'y' judges nothing: its rows have 3 values, k is {k} for "
+        "cell 'm/c'"
+    )
+    assert (finding.expected, finding.got) == (
+        "k below 3 (spec, outputs.y.measures.top_k)",
+        f"k = {k}",
+    )
 
 
 def test_what_is_not_finite_counts_as_zero() -> None:
@@ -201,7 +212,9 @@ def test_complex_numbers_are_pairs() -> None:
 def test_a_single_value() -> None:
     """Scalars are judged like rows of one."""
     one = np.array(1.0, np.float32)
-    assert judged(Measures(ulp=0, top_k=TopK(k=1), snr_db=10), one, one) == []
+    assert judged(Measures(ulp=0, snr_db=10), one, one) == []
+    (finding,) = judged(Measures(top_k=TopK(k=1)), one, one)
+    assert "its rows have 1 value, k is 1" in finding.what
 
 
 def test_measures_of_whole_numbers_are_a_fault() -> None:

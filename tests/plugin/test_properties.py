@@ -306,3 +306,37 @@ def test_references_of_examples_are_kept(project: MiniProject) -> None:
     )
     assert item.verdict is Verdict.PASS
     assert sorted(cache.rglob("*.values")) == first
+
+
+def test_a_law_that_no_example_exercises_is_no_pass(project: MiniProject) -> None:
+    """Examples are cut down to one row, so no row was compared with its batch."""
+    laws = 'examples = 6\nmax_elements = 3\nbatch = "n"'
+    _, item = judged(project, over_rows("ReduceMax"), properties=laws)
+    assert (item.verdict, codes(item)) == (Verdict.ERROR, ["receipt.empty"])
+    (finding,) = item.findings
+    assert finding["where"] == "spec, properties.batch"
+    assert finding["next_step"].startswith("raise properties.max_elements to 6 or more")
+    assert item.counts["examples_judged"] > 0
+
+
+def unusable(item: ItemRecord) -> str:
+    """Return the path that the one finding names."""
+    assert (item.verdict, codes(item)) == (Verdict.ERROR, ["cache.unusable"])
+    assert "Traceback" not in str(item.findings)
+    return str(item.findings[0]["where"])
+
+
+def test_odd_things_in_the_cache_are_told_by_their_path(project: MiniProject) -> None:
+    """A folder in place of a recipe, and a file in place of the folder, are no bug of ours."""
+    folder = project.root / ".cache/failures/tiny__fp32__cpu"
+    recipe = folder / "property.batch.json"
+    recipe.mkdir(parents=True)
+    _, item = judged(project, identity_model(shape=SHAPE), properties="examples = 2")
+    assert unusable(item) == str(recipe)
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+    other = node_model("Neg", shape=SHAPE)
+    _, item = judged(
+        project, other, reference=identity_model(shape=SHAPE), properties="examples = 2"
+    )
+    assert unusable(item) == str(folder)

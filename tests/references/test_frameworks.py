@@ -48,6 +48,23 @@ def test_another_count_of_outputs_is_refused() -> None:
         run("torch", built, ports, {})
 
 
+@pytest.mark.parametrize("nothing", [None, {"y": None}], ids=["by-position", "by-key"])
+def test_nothing_is_an_answer_of_an_optional_only(nothing: Any) -> None:
+    """A forward without `return` is the reference's fault, whatever the candidate gives."""
+    torch = pytest.importorskip("torch")
+
+    class Nothing(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, _: Any) -> Any:
+            return nothing
+
+    built = frameworks.build("torch", Nothing())
+    told = "the reference returned None instead of a tensor as output 'y'"
+    for kind in ("tensor(float)", "seq(tensor(float))"):
+        with pytest.raises(TypeError, match=told):
+            run("torch", built, [["y", kind, None]], {})
+    assert run("torch", built, [["y", "optional(tensor(float))", None]], {}) == {"y": None}
+
+
 def test_something_that_is_no_module_is_refused() -> None:
     """A function that returns a number instead of a module is told so."""
     pytest.importorskip("torch")

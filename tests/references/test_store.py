@@ -168,3 +168,49 @@ def test_a_reference_that_hangs_is_met_once(launcher: LocalLauncher, tmp_path: P
         assert caught.value.code == code
         assert caught.value.what.startswith(start)
     references.close()
+
+
+#: Writes a line into calls.txt, then hangs or dies in float64.
+NOT_IN_FLOAT64 = """
+import os, time, torch
+from pathlib import Path
+class Odd(torch.nn.Module):
+    def forward(self, x):
+        if x.dtype == torch.float64:
+            with Path(__file__).with_name("calls.txt").open("a") as file:
+                file.write("called\\n")
+            {end}
+        return x
+def build():
+    return Odd()
+"""
+
+
+def calls_of(model: Model) -> int:
+    """Return how often the reference was run in float64."""
+    return len((model.folder / "calls.txt").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [("time.sleep(60)", "no answer within 3 s"), ("os._exit(3)", "Worker ended with exit code 3")],
+    ids=["hangs", "dies"],
+)
+def test_a_float64_run_that_ends_the_worker_is_met_once_in_a_run(
+    launcher: LocalLauncher, tmp_path: Path, end: str, why: str
+) -> None:
+    """Further cases get the refusal at once; the next run, with any limit, asks anew."""
+    model = make_model(tmp_path / "odd", source=NOT_IN_FLOAT64.format(end=end))
+    model = replace(model, spec=replace(model.spec, limits=Limits(reference_s=3.0)))
+    other: tuple[Values, ...] = ({"x": np.array([3.0, 4.0], dtype=np.float32)},)
+    references = make_references(launcher, tmp_path)
+    for steps in (STEPS, other, STEPS):
+        assert why in references.precise(model, steps, FACTS, "float64").refused
+    assert calls_of(model) == 1
+    outputs, _ = references.outputs(model, "one", STEPS, FACTS)
+    assert np.array_equal(np.asarray(outputs[0]["y"]), np.asarray(STEPS[0]["x"]))
+    references.close()
+    again = make_references(launcher, tmp_path)
+    assert why in again.precise(model, STEPS, FACTS, "float64").refused
+    assert calls_of(model) == 2
+    again.close()
