@@ -282,6 +282,8 @@ class InputSearch:
         lines = [f"kept in {file}, and judged first in the next run"]
         if code in {"property.parity", "property.run"}:
             lines += _case_lines(example, inputs, self._model.folder)
+        if code == "property.parity":
+            lines.append(f"`onnx-harness localise {self._cell}/found` then tells where it begins")
         return replace(finding, next_step="\n".join(lines))
 
     def _refusal(self) -> list[Finding]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.domain.findings import CODES, Severity
 from harness.domain.verdict import Verdict
 from harness.results.record import EXPECTED, ItemRecord
 
@@ -104,15 +105,20 @@ def _placed(record: ItemRecord) -> str:
 
 
 def unjudged_lines(records: Sequence[ItemRecord]) -> Iterator[str]:
-    """Yield why items were not judged, each reason once with its count and what mends it."""
+    """Yield why items were not judged, each reason once with its count and what mends it.
+
+    What the spec declares not applicable is called that: it is no gap.
+    """
     reasons = Counter(
-        (finding["what"], finding["next_step"])
+        (finding["code"], finding["what"], finding["next_step"])
         for record in records
         if not record.is_judged
         for finding in record.findings[:1]
     )
-    for (what, next_step), count in reasons.items():
-        yield f"not judged: {_counted(count, 'items')}: {what}" + (
+    for (code, what, next_step), count in reasons.items():
+        declared = CODES.get(code) is Severity.NOT_APPLICABLE
+        label = "not applicable" if declared else "not judged"
+        yield f"{label}: {_counted(count, 'items')}: {what}" + (
             f"; {next_step}" if next_step else ""
         )
 

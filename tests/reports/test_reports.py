@@ -114,6 +114,19 @@ def test_expected_failures_are_counted_by_themselves() -> None:
     ]
 
 
+def test_what_the_spec_declares_not_applicable_is_no_gap() -> None:
+    """It is told by another word than what nobody meant to leave out."""
+    declared = {
+        "code": "provider.not-applicable",
+        "what": "'a' does not run there",
+        "next_step": "",
+    }
+    record = ItemRecord(
+        question="parity", cell="a/fp32/cpu/one", verdict=Verdict.SKIP, findings=(declared,)
+    )
+    assert list(unjudged_lines([record])) == ["not applicable: 1 item: 'a' does not run there"]
+
+
 @pytest.mark.parametrize(
     ("day", "ends"),
     [
