@@ -289,7 +289,10 @@ def test_libraries_of_custom_operators_come_along(tmp_path: Path) -> None:
 
 def test_the_types_of_builds_are_kept(project: MiniProject) -> None:
     """The spec of a recording differs from the model's in where files come from, and no more."""
-    more = '[variants.half]\npackage = "somewhere"\nfile = "half.onnx"\ndtype = "float16"\nreason = "small"'
+    more = (
+        '[variants.half]\npackage = "somewhere"\nfile = "half.onnx"\n'
+        'dtype = "float16"\nreason = "small"'
+    )
     spec = file_spec(more=more).replace(
         "[candidate]", '[candidate]\ndtype = "bfloat16"\nreason = "fast"'
     )

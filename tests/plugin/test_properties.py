@@ -119,7 +119,8 @@ def test_a_fault_in_a_corner_is_found_kept_and_found_again(project: MiniProject)
         f"kept in {recipe}, and judged first in the next run\n"
         f"to keep it as a case: copy {inputs}\n"
         f"to {project.models}/tiny/cases/found.npz and add to model.toml\n"
-        '[[case]]\nname = "found"\ndims = { n = 1 }\ninputs = "cases/found.npz"'
+        '[[case]]\nname = "found"\ndims = { n = 1 }\ninputs = "cases/found.npz"\n'
+        "`onnx-harness localise tiny/fp32/cpu/found` then tells where it begins"
     )
     assert project.run("-m", "parity").items["parity tiny/fp32/cpu/one"].verdict is Verdict.PASS
 
