@@ -445,7 +445,8 @@ class OutputSpec:
     measures: Measures | None = None
     """Further limits on the output as a whole."""
     scores: str | None = None
-    """For `labels`: the output whose last axis ranks them; where it ties, either label is right."""
+    """For `labels`: the output of `outputs` whose last axis ranks them; where it ties, either
+    label is right."""
 
     def __post_init__(self) -> None:
         """Check that measures have values to judge."""
