@@ -103,12 +103,15 @@ class Gate:
         """Return for each output of a cell the chain of rules that decides how it is judged.
 
         Raises:
-            HarnessError: If reference or candidate cannot be run.
+            HarnessError: If reference or candidate cannot be run, or share no output.
         """
         evidence, spec = self._evidence, self._evidence.model(cell).spec
         steps = evidence.inputs(cell)
         reference, _ = evidence.reference(cell, steps)
         candidate = evidence.run(cell, steps)
+        shared = [name for name in reference[0] if name in candidate[0]]
+        if not shared:
+            raise _nothing_shared(cell, reference=reference[0], candidate=candidate[0])
         yardstick = self._bounds.yardstick(cell, steps, reference)
         return {
             name: explain_output(
@@ -118,8 +121,7 @@ class Gate:
                 provider=cell.provider,
                 bound=self._bound_facts(cell, yardstick, candidate, name),
             )
-            for name in reference[0]
-            if name in candidate[0]
+            for name in shared
         }
 
     def _bound_facts(
@@ -270,6 +272,18 @@ def _not_applicable(model: Model, cell: Cell) -> Finding | None:
         code="provider.not-applicable",
         what=f"'{cell.model}' does not run on {short}: {use.not_applicable}",
         where=f"spec, providers.{short}.not_applicable",
+    )
+
+
+def _nothing_shared(cell: Cell, *, reference: Values, candidate: Values) -> RunFailed:
+    msg = f"Reference and candidate of '{cell}' have no output in common: no rule judges any"
+    return RunFailed(
+        msg,
+        code="parity.outputs",
+        where=str(cell),
+        expected=f"the reference's outputs {list(reference)}",
+        got=f"the candidate's outputs {list(candidate)}",
+        next_step="check the exporter, and the names that the reference gives its outputs",
     )
 
 

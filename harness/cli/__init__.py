@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from harness.errors import (
     EnvironmentProblem,
+    HarnessBug,
     HarnessError,
     ModelFileError,
     RunFailed,
@@ -49,15 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _tolerate_odd_names()
     try:
         return _run(arguments)
-    except HarnessError as error:
-        print(*error_lines(error), sep="\n", file=sys.stderr)
-        return exit_code_of(error)
-    except OSError as error:
-        print(*_system_lines(error), sep="\n", file=sys.stderr)
-        return ExitCode.ENVIRONMENT
     except Exception as error:  # noqa: BLE001 - the last line of defence tells a bug from bad input
-        print(*_bug_lines(error), sep="\n", file=sys.stderr)
-        return ExitCode.BUG
+        told = unexpected(error)
+        print(*error_lines(told), sep="\n", file=sys.stderr)
+        return exit_code_of(told)
 
 
 def exit_code_of(error: HarnessError) -> ExitCode:
@@ -97,13 +93,12 @@ def error_lines(error: HarnessError) -> Iterator[str]:
     yield from rest
 
 
-def _system_lines(error: OSError) -> Iterator[str]:
-    yield f"error: {error.strerror or error}"
-    if error.filename is not None:
-        yield f"  where:    {error.filename}"
-
-
-def _bug_lines(error: Exception) -> Iterator[str]:
-    yield f"Harness bug: {type(error).__name__}: {error}; please report with the lines below"
-    for block in traceback.format_exception(error):
-        yield from block.rstrip("\n").splitlines()
+def unexpected(error: Exception) -> HarnessError:
+    """Return any error as one of ours: the system's is the machine's fault, another one a bug."""
+    if isinstance(error, HarnessError):
+        return error
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else str(error.filename)
+        return EnvironmentProblem(error.strerror or str(error), where=where)
+    msg = f"{type(error).__name__}: {error}; please report with the lines below"
+    return HarnessBug(msg, got="".join(traceback.format_exception(error)).rstrip())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.names import known_name
-from harness.cli.output import AsJson, plural, print_json, print_table, saying
+from harness.cli.output import AsJson, plural, print_json, print_table, problem, saying
 from harness.cli.project import ModelsFolder, Project, open_project
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def check(
         project.root,
     )
     if as_json:
-        print_json({name: [_plain(fault) for fault in told] for name, told in faults.items()})
+        print_json({name: [problem(fault) for fault in told] for name, told in faults.items()})
     else:
         for told in faults.values():
             for fault in told:
@@ -221,12 +221,6 @@ def known_names(names: list[str], found: dict[str, Any]) -> list[str]:
         UsageProblem: For the first that is none, with the nearest name.
     """
     return [known_name(name, found, "model", where="NAME") for name in names]
-
-
-def _plain(fault: Any) -> dict[str, str]:
-    return {
-        part: getattr(fault, part) for part in ("what", "where", "expected", "got", "next_step")
-    }
 
 
 def _closing(faults: Faults) -> str:

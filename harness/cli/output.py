@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.errors import HarnessBug, HarnessError
+
 #: Wide enough that no table is ever broken where nobody looks at columns.
 _PLAIN_WIDTH = 1000
 
@@ -23,6 +25,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def print_json(value: Any) -> None:
     """Print a value as JSON that can be read in a diff."""
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+def problem(error: HarnessError) -> dict[str, str | None]:
+    """Return an error as JSON values: every command prints one in this form.
+
+    `code` is null where docs/findings.md has no code for it: the command line was wrong, say.
+    """
+    has_code = error.code != "harness.bug" or isinstance(error, HarnessBug)
+    parts = ("what", "where", "expected", "got", "next_step")
+    return {
+        "code": error.code if has_code else None,
+        **{part: getattr(error, part) for part in parts},
+    }
 
 
 def print_table(

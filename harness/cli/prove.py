@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.output import AsJson, plural, print_json
+from harness.cli.output import AsJson, plural, print_json, problem
 from harness.cli.project import ModelsFolder, open_project
 from harness.errors import HarnessError, UsageProblem, labelled_lines
 
@@ -194,10 +194,7 @@ def _summary(results: list[Proof | Refusal]) -> str:
 
 def _as_json(result: Proof | Refusal) -> dict[str, Any]:
     if isinstance(result, Refusal):
-        error = result.error
-        told = {key: getattr(error, key) for key in ("what", "where", "expected", "got")}
-        refused = {**told, "code": error.code, "next": error.next_step}
-        return {"model": result.model, "proved": False, "refused": refused}
+        return {"model": result.model, "proved": False, "refused": problem(result.error)}
     plain = asdict(result)
     curve = {
         amount: {"killed": dead, "made": all_} for amount, (dead, all_) in result.curve.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import harness
 from harness.builds.candidates import EXPORTERS
 from harness.domain.inputs import hash_values
-from harness.domain.spec import FIRST_VARIANT, ModelSpec, Reference
+from harness.domain.spec import FIRST_VARIANT, KnownFailure, ModelSpec, Reference
 from harness.errors import ModelFileError
 from harness.evidence import numbered
 from harness.files import packages
@@ -34,8 +35,8 @@ def place(variant: str) -> str:
     return MODEL_FILE if variant == FIRST_VARIANT else f"variants/{variant}/{MODEL_FILE}"
 
 
-def recorded_spec(model: Model, cases: Mapping[str, WrittenCase]) -> ModelSpec:
-    """Return the spec without what only the live reference and the export needed."""
+def recorded_spec(model: Model, cases: Mapping[str, WrittenCase], *, name: str) -> ModelSpec:
+    """Return the spec of the model `name`, without what only reference and export needed."""
     spec = model.spec
     libraries = tuple(_library_place(model, name) for name in spec.session.custom_ops)
     return replace(
@@ -44,7 +45,7 @@ def recorded_spec(model: Model, cases: Mapping[str, WrittenCase]) -> ModelSpec:
             spec.candidate, file=MODEL_FILE, package=None, url=None, sha256=None, export=None
         ),
         reference=Reference(recorded="."),
-        requires=tuple(name for name in spec.requires if _is_custom_ops(name, spec)),
+        requires=tuple(each for each in spec.requires if _is_custom_ops(each, spec)),
         variants={
             name: replace(variant, file=place(name), package=None, url=None, sha256=None)
             for name, variant in spec.variants.items()
@@ -53,7 +54,16 @@ def recorded_spec(model: Model, cases: Mapping[str, WrittenCase]) -> ModelSpec:
         case=tuple(
             replace(case, inputs=None, data_set=cases[case.name].data_sets[0]) for case in spec.case
         ),
+        known_failure=tuple(dict.fromkeys(_known(each, name) for each in spec.known_failure)),
     )
+
+
+def _known(entry: KnownFailure, name: str) -> KnownFailure:
+    """Return a known failure for the recorded model, whose name the glob need not match."""
+    glob, *rest = entry.cell.split("/")
+    if fnmatch.fnmatchcase(name, glob):
+        return entry
+    return replace(entry, cell="/".join([name, *rest]))
 
 
 def _is_custom_ops(distribution: str, spec: ModelSpec) -> bool:

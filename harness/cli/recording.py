@@ -165,7 +165,7 @@ def _fill(home: Path, model: Model, request: Request, tools: Tools) -> dict[str,
         evidence.provider(Cell(model.name, FIRST_VARIANT, request.provider))
         files = {variant: _file(evidence, model, variant) for variant in _variants(model)}
         cases = _write_cases(home, model, evidence, request.provider)
-        spec = recorded_spec(model, cases)
+        spec = recorded_spec(model, cases, name=home.name)
         head = f"Recorded from the model '{model.name}'; {PROVENANCE_FILE} says from what."
         _write_text(home / SPEC_FILE, spec_text(spec, head=head))
         hashes = {variant: _facts_hash(evidence, model, variant) for variant in files}

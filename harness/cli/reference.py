@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.output import AsJson, plural, print_json, saying
+from harness.cli.output import AsJson, plural, print_json, problem, saying
 from harness.cli.project import ModelsFolder, Project, open_project
 
 if TYPE_CHECKING:
@@ -81,22 +81,27 @@ Row = tuple[str, "Recorded | HarnessError", int]
 
 def _row(model: Model | BrokenModel, request: Request, tools: Tools, *, quiet: bool) -> Row:
     """Record one model, tell what came of it, and return it with the exit code."""
-    from harness.cli import error_lines, exit_code_of
-    from harness.cli.recording import record_model
-    from harness.errors import HarnessError
-    from harness.files.models import Model
+    from harness.cli import error_lines, exit_code_of, unexpected
 
     try:
-        if not isinstance(model, Model):
-            raise model.problem
-        with saying(f"recording {model.name}"):
-            recorded = record_model(model, request, tools)
-    except HarnessError as error:
-        print(*error_lines(error), sep="\n", file=sys.stderr)
-        return model.name, error, exit_code_of(error)
+        recorded = _recorded(model, request, tools)
+    except Exception as error:  # noqa: BLE001 - what others gave is still to be printed
+        told = unexpected(error)
+        print(*error_lines(told), sep="\n", file=sys.stderr)
+        return model.name, told, exit_code_of(told)
     if not quiet:
         _print(recorded, request)
     return model.name, recorded, 0
+
+
+def _recorded(model: Model | BrokenModel, request: Request, tools: Tools) -> Recorded:
+    from harness.cli.recording import record_model
+    from harness.files.models import Model
+
+    if not isinstance(model, Model):
+        raise model.problem
+    with saying(f"recording {model.name}"):
+        return record_model(model, request, tools)
 
 
 def _chosen(names: list[str], folder: Path, project: Project) -> list[Model | BrokenModel]:
@@ -136,8 +141,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
     name, told, code = row
     if isinstance(told, HarnessError):
-        problem = {"code": told.code, "what": told.what, "where": told.where, "got": told.got}
-        return {"model": name, "exit_code": code, "problem": problem}
+        return {"model": name, "exit_code": code, "problem": problem(told)}
     return {
         "model": name,
         "exit_code": code,

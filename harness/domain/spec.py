@@ -25,6 +25,9 @@ STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 #: How the values of a searched input may spread; told in docs/suites.md.
 Kind = Literal["uniform", "constant", "zeros", "ones", "ramp", "extremes", "sparse", "bell"]
 
+#: Graph optimisation levels of ONNX Runtime.
+Level = Literal["disabled", "basic", "extended", "layout", "all"]
+
 #: What each part of a cell's id must look like (model, variant, provider, case).
 PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -189,7 +192,7 @@ class SessionSettings:
 
     threads: int = 1
     """Intra-op threads; explicit, so that results and times do not depend on the machine."""
-    optimization: Literal["disabled", "basic", "extended", "layout", "all"] = "all"
+    optimization: Level = "all"
     """Graph optimisation level."""
     custom_ops: tuple[str, ...] = ()
     """Libraries of custom operators: Python packages with `get_library_path`, or files."""
@@ -450,7 +453,8 @@ class OutputSpec:
     measures: Measures | None = None
     """Further limits on the output as a whole."""
     scores: str | None = None
-    """For `labels`: the output whose last axis ranks them; where it ties, either label is right."""
+    """For `labels`: the output of `outputs` whose last axis ranks them; where it ties, either
+    label is right."""
 
     def __post_init__(self) -> None:
         """Check that measures have values to judge."""

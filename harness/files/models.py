@@ -20,7 +20,7 @@ from harness.domain.spec import (
     Reference,
 )
 from harness.errors import HarnessError, SpecError, UsageProblem
-from harness.files import toml, zoo
+from harness.files import toml, toml_text, zoo
 
 SPEC_FILE = "model.toml"
 
@@ -216,6 +216,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_reference_faults(spec),
         *_use_faults(spec),
         *_case_faults(spec),
+        *_scores_faults(spec),
         *relations.faults(spec),
         *_property_faults(spec),
     ]
@@ -301,6 +302,27 @@ def _case_faults(spec: ModelSpec) -> list[str]:
         for case in spec.case
         if case.data_set is not None
     ]
+
+
+def _scores_faults(spec: ModelSpec) -> list[str]:
+    """Return labels whose scores are no output that `outputs` declares, or the labels themselves.
+
+    Without this a misspelled name shows only on the day on which a label differs.
+    """
+    faults = []
+    for output, rule in spec.outputs.items():
+        key, others = (
+            f"'outputs.{output}.scores'",
+            [name for name in spec.outputs if name != output],
+        )
+        if rule.scores == output:
+            faults.append(f"{key} names the labels themselves; name the output with their scores")
+        elif rule.scores is not None and rule.scores not in others:
+            advice = did_you_mean(
+                rule.scores, others, f"add [outputs.{toml_text.key(rule.scores)}]"
+            )
+            faults.append(f"{key} names '{rule.scores}', which 'outputs' lacks; {advice}")
+    return faults
 
 
 def _property_faults(spec: ModelSpec) -> list[str]:

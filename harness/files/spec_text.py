@@ -50,7 +50,7 @@ def _entries(plain: Mapping[str, Plain]) -> Iterator[str]:
 
 
 def _plain(each: Any) -> Any:
-    """Return a value of the spec as lists, tables, texts and numbers."""
+    """Return a value of the spec as lists, tables, texts, numbers and days."""
     if dataclasses.is_dataclass(each) and not isinstance(each, type):
         return _plain_table(each)
     if isinstance(each, Mapping):

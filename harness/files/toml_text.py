@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,17 +11,19 @@ from typing import TypeAlias
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-Plain: TypeAlias = "str | float | Sequence[Plain] | Mapping[str, Plain]"
+Plain: TypeAlias = "str | float | datetime.date | Sequence[Plain] | Mapping[str, Plain]"
 
 
 def value(plain: Plain) -> str:
-    """Return a text, a number, a truth value, a list or a table of them as TOML, in one line."""
+    """Return a text, number, truth value, day, or a list or table of them as TOML, in one line."""
     if isinstance(plain, str):
         return _quoted(plain)
     if isinstance(plain, bool):
         return str(plain).lower()
     if isinstance(plain, int | float):
         return repr(plain)
+    if isinstance(plain, datetime.date):
+        return plain.isoformat()
     if isinstance(plain, Mapping):
         inner = ", ".join(f"{key(name)} = {value(each)}" for name, each in plain.items())
         return f"{{ {inner} }}" if inner else "{}"

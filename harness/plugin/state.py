@@ -221,6 +221,9 @@ class HarnessState:
             what = f"the selection leaves no item of {_where(self.options)}"
             return f"Nothing would be checked: {what}\n  next:     change -k, -m or --model"
         if self.options.model_globs and (lost := sorted(set(self.models) - left)):
+            for model in map(self.models.__getitem__, lost):
+                if isinstance(model, BrokenModel):  # it has a contract item only
+                    return str(model.problem)
             what = f"The selection leaves no item of model '{lost[0]}', which --model names"
             return f"{what}\n  next:     change -k or -m, or drop it from --model"
         return ""

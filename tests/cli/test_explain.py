@@ -25,6 +25,29 @@ def test_the_deciding_rule_is_marked(command: Command) -> None:
     assert marked[0].startswith("  > bound from float64")
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_without_a_shared_output_there_is_nothing_to_explain(
+    command: Command, project: MiniProject, form: tuple[str, ...]
+) -> None:
+    """An exporter that renamed all outputs: both lists of names, and exit code 1."""
+    other = linear_model(output="z")
+    files = {
+        "model.onnx": linear_model().SerializeToString(),
+        "right.onnx": other.SerializeToString(),
+    }
+    project.add_model("renamed", file_spec(reference='onnx = "right.onnx"'), files)
+    result = command("explain", "renamed/fp32/cpu/one", *form)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "error: Reference and candidate of 'renamed/fp32/cpu/one' have no output in common: no "
+        "rule judges any\n"
+        "  where:    renamed/fp32/cpu/one\n"
+        "  expected: the reference's outputs ['z']\n"
+        "  got:      the candidate's outputs ['y']\n"
+        "  next:     check the exporter, and the names that the reference gives its outputs\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("cell", "output", "what"),
     [

@@ -96,7 +96,7 @@ def test_a_bug_says_so_and_shows_where(
     assert main([]) == ExitCode.BUG
     first, *rest = capsys.readouterr().err.splitlines()
     assert first == "Harness bug: TypeError: surprise; please report with the lines below"
-    assert rest[-1] == "TypeError: surprise"
+    assert rest[-1].strip() == "TypeError: surprise"
 
 
 def test_a_folder_that_cannot_be_used_is_the_environments_fault(

@@ -279,7 +279,7 @@ def test_libraries_of_custom_operators_come_along(tmp_path: Path) -> None:
     model = load_model(folder)
     assert isinstance(model, Model)
     written = recordings.WrittenCase(data_sets=("test_data_set_0",), inputs=(), outputs=())
-    recorded = recorded_files.recorded_spec(model, {"one": written})
+    recorded = recorded_files.recorded_spec(model, {"one": written}, name="tiny-recorded")
     assert recorded.session.custom_ops == ("lib/ops.so", "common.so", "onnxruntime_extensions")
     assert recorded.requires == ("onnxruntime-extensions",)
     home = tmp_path / "home"
@@ -299,7 +299,7 @@ def test_the_types_of_builds_are_kept(project: MiniProject) -> None:
     model = load_model(project.add_model("typed", spec))
     assert isinstance(model, Model)
     written = recordings.WrittenCase(data_sets=("test_data_set_0",), inputs=(), outputs=())
-    recorded = recorded_files.recorded_spec(model, {"one": written})
+    recorded = recorded_files.recorded_spec(model, {"one": written}, name="tiny-recorded")
     assert recorded.candidate == Candidate(file="model.onnx", dtype=DType.BFLOAT16, reason="fast")
     half = Variant(file="variants/half/model.onnx", dtype=DType.FLOAT16, reason="small")
     assert recorded.variants == {"half": half}
@@ -702,6 +702,82 @@ def test_json(command: Command, project: MiniProject) -> None:
     assert (broken["model"], broken["exit_code"]) == ("zero", 2)
     assert broken["problem"]["code"] == "spec.inputs"
     assert broken["problem"]["what"] == "Case does not fix dimension 'batch'"
+
+
+def test_problems_as_json_are_told_in_full(command: Command, project: MiniProject) -> None:
+    """Every part that stands in stderr, and no code where the command line is what is wrong."""
+    add(project)
+    recorded = project.models / "tiny-recorded"
+    recorded.mkdir()
+    (told,) = command("reference", "record", "tiny", "--json").json
+    assert told == {
+        "model": "tiny",
+        "exit_code": 2,
+        "problem": {
+            "code": None,
+            "what": "Folder 'tiny-recorded' exists already: nothing is overwritten",
+            "where": str(recorded),
+            "expected": "",
+            "got": "",
+            "next_step": "add --replace, or give another folder by --to",
+        },
+    }
+    file = project.write("file", "")
+    for arguments, what in (
+        (("--provider", "cqu"), "Unknown provider 'cqu'"),
+        (("--to", file), f"Cannot write to '{file}': File exists"),
+    ):
+        result = command("reference", "record", "tiny", "--replace", "--json", *arguments)
+        problem = result.json[0]["problem"]
+        assert (result.code, problem["code"], problem["what"]) == (2, None, what)
+        assert problem["next_step"]
+
+
+def test_a_bug_with_one_model_loses_no_other(
+    command: Command, project: MiniProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the others gave is still printed, and the exit code is that of a bug."""
+    add(project, "bad")
+    add(project, "good")
+    record = recording.record_model
+
+    def fail_once(model: Model, *rest: Any) -> recording.Recorded:
+        if model.name == "bad":
+            msg = "surprise"
+            raise TypeError(msg)
+        return record(model, *rest)
+
+    monkeypatch.setattr(recording, "record_model", fail_once)
+    result = command("reference", "record", "--json")
+    assert result.code == 4
+    bad, good = result.json
+    assert (bad["model"], bad["exit_code"], bad["problem"]["code"]) == ("bad", 4, "harness.bug")
+    assert bad["problem"]["what"].startswith("TypeError: surprise")
+    assert good["recorded"] == "good-recorded"
+    assert result.err.startswith("Harness bug: TypeError: surprise")
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"),
+    [
+        ("*/*/cpu", "*/*/cpu"),
+        ("tin*", "tin*"),
+        ("tiny/fp32/cpu", "tiny-recorded/fp32/cpu"),
+        ("tiny", "tiny-recorded"),
+    ],
+)
+def test_known_failures_are_recorded(
+    command: Command, project: MiniProject, cell: str, kept: str
+) -> None:
+    """With their day, and about the recorded model where they named the other one."""
+    keys = f'cell = "{cell}"\ncode = "property.parity"\nissue = "https://example.com/1"\n'
+    add(project, more=f"[[known_failure]]\n{keys}expires = 2027-03-01\n")
+    result = command("reference", "record", "tiny")
+    assert result.code == 0, result.err
+    recorded = load_model(project.models / "tiny-recorded")
+    assert isinstance(recorded, Model)
+    (entry,) = recorded.spec.known_failure
+    assert (entry.cell, str(entry.expires)) == (kept, "2027-03-01")
 
 
 def test_interrupting_leaves_nothing(

@@ -99,6 +99,18 @@ PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {input
             "'state.feedback.y' names the input 'h', which 'inputs' lacks",
         ),
         (
+            file_spec(more='[outputs.y]\ncompare = "labels"\nscores = "scroes"\n[outputs.scores]'),
+            "'outputs.y.scores' names 'scroes', which 'outputs' lacks; did you mean 'scores'?",
+        ),
+        (
+            file_spec(more='[outputs.y]\ncompare = "labels"\nscores = "of y"'),
+            "'outputs.y.scores' names 'of y', which 'outputs' lacks; add [outputs.\"of y\"]",
+        ),
+        (
+            file_spec(more='[outputs.y]\ncompare = "labels"\nscores = "y"\n[outputs.z]'),
+            "'outputs.y.scores' names the labels themselves; name the output with their scores",
+        ),
+        (
             file_spec(providers='cpu = { variants = ["fp16"] }'),
             "'providers.cpu.variants' names 'fp16', which 'variants' lacks",
         ),

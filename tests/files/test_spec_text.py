@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from harness.domain.spec import (
     Candidate,
     CaseSpec,
+    KnownFailure,
     ModelSpec,
     OutputSpec,
     ProviderUse,
@@ -60,6 +62,19 @@ def test_odd_names_and_values_survive() -> None:
         outputs={"out.put 'y'\n": OutputSpec(compare="exact", tolerance={"default": tolerance})},
     )
     assert read(spec_text(spec, head="a comment")) == spec
+
+
+def test_days_survive() -> None:
+    """A known failure's last day is a date of TOML, as specs have it."""
+    entry = KnownFailure(
+        cell="*",
+        code="parity.tolerance",
+        issue="https://example.com/1",
+        expires=datetime.date(2027, 3, 1),
+    )
+    text = spec_text(replace(SMALL, known_failure=(entry,)), head="a comment")
+    assert "\nexpires = 2027-03-01\n" in text
+    assert read(text).known_failure == (entry,)
 
 
 def test_the_text() -> None:

@@ -45,6 +45,20 @@ def test_a_broken_model_is_told(mixed: MiniProject) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
+@pytest.mark.parametrize("selection", [("-m", "parity"), ("-k", "parity")], ids=["-m", "-k"])
+def test_a_broken_model_beside_a_sound_one_is_told(
+    mixed: MiniProject, selection: tuple[str, str], workers: tuple[str, ...]
+) -> None:
+    """Its one item is the contract's; a selection of others tells the spec's own fault."""
+    outcome = mixed.run("--model", "bad", "--model", "tiny", *selection, *workers)
+    assert outcome.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: Model spec 'bad' has 2 faults: 'candidate' is missing\n" in outcome.text
+    assert f"  where:    {mixed.models / 'bad' / 'model.toml'}\n" in outcome.text
+    assert "The selection leaves no item" not in outcome.text
+    assert outcome.items == {}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["plain", "xdist"])
 def test_a_selection_that_leaves_a_named_model_out(
     mixed: MiniProject, workers: tuple[str, ...]
 ) -> None:
