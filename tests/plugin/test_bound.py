@@ -207,8 +207,8 @@ def test_a_small_column_is_judged_in_its_own_scale(project: MiniProject) -> None
 
     def scaled(by: np.ndarray) -> bytes:
         nodes = [helper.make_node("Mul", ["x", "f"], ["y"])]
-        ends = [[tensor_info(name, shape=["batch", WIDTH])] for name in ("x", "y")]
-        return make_model(nodes, *ends, {"f": by}).SerializeToString()
+        x, y = (tensor_info(name, shape=["batch", WIDTH]) for name in ("x", "y"))
+        return make_model(nodes, [x], [y], {"f": by}).SerializeToString()
 
     judged(project, scaled(factors), spec=spec, reference=reference)
     eight = PARITY.replace("one", "eight")
