@@ -158,9 +158,11 @@ class Bounds:
         if alone.share <= 1:
             return alone
         pool = self._pool_of(cell)
-        reference = bounds.larger(measured.reference, pool.reference(output))
+        own = pool.reference(output)
+        found = measured.candidate.beside(own)
+        reference = bounds.larger(measured.reference.beside(own), own)
         single = Standing(
-            found=measured.candidate,
+            found=found,
             limit=bounds.allowed(reference, rule, multiple=bounds.SINGLE_CASE),
             basis=f"{bounds.SINGLE_CASE:g} times that for a single case; reference's error over "
             f"{reference.count} elements of {pool.size} cases",
@@ -170,7 +172,7 @@ class Bounds:
         together = pool.candidate(output)
         return Standing(
             found=together,
-            limit=bounds.allowed(pool.reference(output), rule),
+            limit=bounds.allowed(own, rule),
             basis=f"{together.count} elements of {pool.size} cases",
         )
 

@@ -93,6 +93,21 @@ class ScaledError:
     """Root mean square of the errors / root mean square of the float64 values."""
     largest: float
     """Greatest error / greatest magnitude of the float64 values."""
+    scale: float = 0.0
+    """That magnitude; over a pool the median of its cases'."""
+
+    def beside(self, pool: ScaledError) -> ScaledError:
+        """Return this error in units of the pool's scale, if it has too few elements for its own.
+
+        One result can be tiny by cancellation; an error that is ordinary beside the others of its
+        kind is then as large as the result itself.
+        """
+        if self.count >= LEAST_ELEMENTS or self.scale >= pool.scale:
+            return self
+        share = self.scale / pool.scale
+        return ScaledError(
+            count=self.count, rms=self.rms * share, largest=self.largest * share, scale=pool.scale
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +224,12 @@ def has_digits(own: ScaledError, dtype: DType) -> bool:
 
 
 def _scaled_error(values: FloatArray, exact: FloatArray) -> ScaledError:
-    error = values - exact
+    error, scale = values - exact, float(np.abs(exact).max())
     return ScaledError(
         count=error.size,
         rms=_rms(error) / (_rms(exact) or 1.0),  # what is zero throughout has no scale
-        largest=float(np.abs(error).max() / (np.abs(exact).max() or 1.0)),
+        largest=float(np.abs(error).max() / (scale or 1.0)),
+        scale=scale,
     )
 
 
@@ -232,6 +248,7 @@ def pooled(errors: Iterable[ScaledError]) -> ScaledError:
         count=count,
         rms=float(np.sqrt(squares / count)) if count else 0.0,
         largest=max((each.largest for each in found), default=0.0),
+        scale=float(np.median([each.scale for each in found])) if found else 0.0,
     )
 
 

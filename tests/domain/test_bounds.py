@@ -33,7 +33,7 @@ def test_errors_are_in_units_of_the_scale() -> None:
             unit=ONES,
         )
         assert found is not None
-        assert found.reference == ScaledError(count=4, rms=0.0, largest=0.0)
+        assert found.reference == ScaledError(count=4, rms=0.0, largest=0.0, scale=5 * scale)
         assert found.candidate.rms == pytest.approx(0.05 / np.sqrt(50))
         assert found.candidate.largest == pytest.approx(0.04 / 5)
 
@@ -106,6 +106,18 @@ def test_units_go_along_the_axis_whose_scales_differ_most() -> None:
     found = units(output)
     assert (found[:, :4] > 0.5).all()
     assert (found[:, 4:] < 0.01).all()
+
+
+def test_few_elements_count_in_the_scale_of_their_pool() -> None:
+    """A single result that is tiny by cancellation is no scale for its error."""
+    pool = ScaledError(count=1000, rms=1e-7, largest=1e-7, scale=2.0)
+    tiny = ScaledError(count=1, rms=1.0, largest=1.0, scale=6e-8)
+    found = tiny.beside(pool)
+    assert (found.rms, found.largest, found.scale) == (3e-8, 3e-8, 2.0)
+    many = ScaledError(count=bounds.LEAST_ELEMENTS, rms=1.0, largest=1.0, scale=6e-8)
+    assert many.beside(pool) is many
+    large = ScaledError(count=1, rms=1.0, largest=1.0, scale=3.0)
+    assert large.beside(pool) is large
 
 
 @pytest.mark.parametrize(
