@@ -10,6 +10,7 @@ from typer.main import get_command
 import harness
 from harness.cli import (
     PROGRAM,
+    compare,
     doctor,
     explain,
     localise,
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="doctor")(doctor.doctor)
+app.command(name="compare")(compare.compare)
 app.command(name="explain")(explain.explain)
 app.command(name="localise")(localise.localise)
 app.command(name="replay")(localise.replay)

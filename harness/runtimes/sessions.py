@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from harness.domain.encoding import decode_all, encode_all
+import numpy as np
+import numpy.typing as npt
+
+from harness.domain.encoding import decode_all, encode, encode_all
 from harness.domain.session import NodeInfo, Port, SessionConfig, SessionFacts
 from harness.domain.values import Value, Values
 from harness.errors import RunFailed
@@ -28,6 +32,22 @@ class RunResult:
     """Wall time inside the worker."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """Timed calls that followed each other."""
+
+    wall_ns: npt.NDArray[np.int64]
+    """Wall time of each, shape [calls]."""
+    waited_ns: npt.NDArray[np.int64]
+    """How long of that the calling thread was ready to run but another process had the core; zero
+    where the kernel does not tell."""
+
+    @property
+    def own_ns(self) -> npt.NDArray[np.int64]:
+        """Return the wall time without the waiting."""
+        return np.where(self.waited_ns < self.wall_ns, self.wall_ns - self.waited_ns, self.wall_ns)
+
+
 class Session:
     """One session in a worker of its own."""
 
@@ -39,6 +59,11 @@ class Session:
     def alive(self) -> bool:
         """Return whether the worker still answers."""
         return self._worker.alive
+
+    @property
+    def pid(self) -> int:
+        """Return the worker's process number."""
+        return self._worker.pid
 
     def run(self, feeds: Values, *, limit_s: float) -> RunResult:
         """Run the session once.
@@ -64,6 +89,40 @@ class Session:
                 got=str(reply["providers"]),
             )
         return RunResult(outputs=_decoded(reply, data), run_ms=reply["run_ns"] / 1e6)
+
+    def bind(self, sets: Sequence[Values], *, limit_s: float) -> None:
+        """Bind sets of inputs for timed runs; each is run once.
+
+        Raises:
+            RunFailed: If ONNX Runtime refused, or an input cannot be bound.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        buffers: list[Any] = []
+        described = [
+            {name: encode(value, buffers) for name, value in feeds.items()} for feeds in sets
+        ]
+        doing = "binding inputs for timed runs"
+        self._worker.request("bind", {"sets": described}, buffers, limit_s=limit_s, doing=doing)
+
+    def time(self, calls: int, *, limit_s: float) -> Slot:
+        """Run `calls` times on the bound sets in turn, after one call that does not count.
+
+        Raises:
+            RunFailed: If ONNX Runtime refused.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        fields = {"calls": calls}
+        _, data = self._worker.request("time", fields, [], limit_s=limit_s, doing="timed runs")
+        wall, waited = (np.frombuffer(part, dtype=np.int64) for part in data)
+        return Slot(wall_ns=wall, waited_ns=waited)
+
+    def timed_outputs(self, which: int, *, limit_s: float) -> dict[str, Value]:
+        """Return what the last timed run of a bound set gave."""
+        fields = {"set": which}
+        reply, data = self._worker.request(
+            "timed_outputs", fields, [], limit_s=limit_s, doing="reading outputs of timed runs"
+        )
+        return _decoded(reply, data)
 
     def log_tail(self) -> str:
         """Return the last lines of the worker's log."""
@@ -100,6 +159,7 @@ def open_session(
     fork: bool,
     limit_s: float,
     optimized_file: Path | None = None,
+    cores: Sequence[int] = (),
 ) -> Session:
     """Open `model` in a new worker of `runtime`.
 
@@ -112,6 +172,7 @@ def open_session(
         limit_s: Seconds before the worker is killed.
         optimized_file: Where ONNX Runtime writes the graph as it optimised it; the facts then
             name the optimisers that changed it.
+        cores: Processor numbers that the worker may use; empty for all.
 
     Raises:
         RunFailed: If ONNX Runtime refused the model or the options.
@@ -123,7 +184,7 @@ def open_session(
     try:
         reply, _ = worker.request(
             "open",
-            {"model": str(model), **_fields(config), **optimized},
+            {"model": str(model), **_fields(config), **optimized, "cores": list(cores)},
             [],
             limit_s=limit_s,
             doing="opening a session",

@@ -1,6 +1,7 @@
 """The program of an inference worker: it opens one ONNX Runtime session and runs it.
 
-Requests: `facts`, `open`, `run`, `profile`. Both of ONNX Runtime's own fallbacks are off: the
+Requests: `facts`, `open`, `run`, `profile`, and for latency `bind`, `time`, `timed_outputs`.
+Both of ONNX Runtime's own fallbacks are off: the
 retry at construction (`enable_fallback=0`) and the silent re-creation of the session on other
 providers in the middle of a run (`disable_fallback`).
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from . import values
 from .serve import Refused
+from .timing import Stopwatch
 
 #: Tells where the external data of a model lies that is given as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -54,6 +56,7 @@ class Inference:
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._gives_foreign = False
+        self._stopwatch: Any = None
 
     def facts(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Tell what this build of ONNX Runtime has, after loading what was asked for."""
@@ -70,6 +73,8 @@ class Inference:
 
     def open(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Open the session and tell what it really got."""
+        if request.get("cores"):
+            os.sched_setaffinity(0, request["cores"])  # threads of the session inherit it
         ort = self._import(request)
         started, logged = time.perf_counter_ns(), _log_size()
         options = self._options(request)
@@ -124,6 +129,20 @@ class Inference:
             "run_ns": elapsed,
             "providers": self._session.get_providers(),
         }, out
+
+    def bind(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Bind sets of inputs for timed runs."""
+        self._stopwatch = Stopwatch(self._ort, self._session, request["sets"], buffers)
+        return {}, []
+
+    def timed(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """Time a slot of calls; the buffers hold ns as int64: wall, and waiting for a core."""
+        return {}, list(self._stopwatch.slot(request["calls"]))
+
+    def timed_outputs(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """Give what the last timed run of a set left in its outputs."""
+        out: list[Any] = []
+        return {"outputs": self._stopwatch.outputs(request["set"], out)}, out
 
     def profile(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
         """End profiling and return which provider ran each node: provider, node, operator."""
@@ -287,5 +306,8 @@ HANDLERS = {
     "facts": _inference.facts,
     "open": _inference.open,
     "run": _inference.run,
+    "bind": _inference.bind,
+    "time": _inference.timed,
+    "timed_outputs": _inference.timed_outputs,
     "profile": _inference.profile,
 }

@@ -1,0 +1,249 @@
+"""`onnx-harness compare`: is one model file slower than another, or on another runtime?"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.output import AsJson, plural, print_json, saying
+from harness.cli.project import open_project
+
+if TYPE_CHECKING:
+    from harness.domain.duet import Estimate
+    from harness.domain.spec import ModelSpec
+    from harness.domain.values import Values
+    from harness.duets import Measured, Side
+    from harness.files.models import Model
+    from harness.runtimes.launchers import Launcher
+    from harness.runtimes.registry import Runtimes
+
+#: Sets of inputs that take turns, so that no cache holds a whole run.
+SETS = 4
+NAME = "compared"
+
+
+def compare(
+    control: Annotated[
+        Path, typer.Argument(metavar="CONTROL", help="Model that the candidate is held against.")
+    ],
+    candidate: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CANDIDATE]", help="Model that is judged. Default: the same file."),
+    ] = None,
+    *,
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="Provider of the candidate.")
+    ] = "cpu",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Provider of the control, such as cpu@ort-1.31. Default: the candidate's.",
+        ),
+    ] = None,
+    dim: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SIZE", help="Size of a free dimension; repeatable."),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Intra-op threads of each session.")
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of all orders. Default: a new one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure two recipes alternately and say whether the candidate is slower.
+
+    Exit code 0 if it is as fast or faster, 1 if it is slower or nothing could be decided.
+    """
+    from harness.cli.adding import check_file
+    from harness.domain.duet import Outcome, check_scipy
+    from harness.duets import Duet
+    from harness.runtimes.launchers import LocalLauncher
+
+    other = candidate or control
+    for file in (control, other):
+        check_file(file)
+    _refuse_same(control, other, provider, against)
+    check_scipy()
+    seed = secrets.randbits(32) if seed is None else seed
+    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}"):
+        runtimes = open_project().runtimes(launcher)
+        with _drafted(control, launcher, runtimes) as model:
+            sets = _sets(model, _sizes(dim or (), model.spec))
+            duet = Duet(
+                launcher,
+                candidate=_side(other, provider, runtimes, threads),
+                control=_side(control, against or provider, runtimes, threads),
+                sets=sets,
+                seed=seed,
+            )
+            found = duet.judge()
+    if as_json:
+        print_json(_plain(found, sets, seed))
+    else:
+        names = (_named(other, provider), _named(control, against or provider))
+        print(*_lines(found, names, sets, seed), sep="\n")
+    raise typer.Exit(0 if found.outcome in {Outcome.SAME, Outcome.FASTER} else 1)
+
+
+def _refuse_same(control: Path, candidate: Path, provider: str, against: str | None) -> None:
+    from harness.errors import UsageProblem
+
+    if control.resolve() == candidate.resolve() and against in {None, provider}:
+        msg = "Candidate and control are the same recipe: they cannot differ"
+        raise UsageProblem(
+            msg,
+            where="CONTROL, CANDIDATE, --against",
+            expected="two files, or one file on two runtimes",
+            next_step="name a second file, or `--against cpu@RUNTIME`",
+        )
+
+
+@contextmanager
+def _drafted(file: Path, launcher: Launcher, runtimes: Runtimes) -> Iterator[Model]:
+    """Yield the model of a drafted spec whose cases run, in a folder that is gone afterwards."""
+    import tempfile
+
+    from harness.cli.adding import Request, add_model
+    from harness.files.models import BrokenModel, load_model
+
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-") as folder:
+        request = Request(file=file, reference=None, name=NAME, models=Path(folder))
+        added = add_model(request, launcher=launcher, runtimes=runtimes)
+        if added.trial.problem is not None:
+            raise added.trial.problem
+        model = load_model(added.folder)
+        if isinstance(model, BrokenModel):
+            raise model.problem
+        yield model
+
+
+def _sizes(given: Sequence[str], spec: ModelSpec) -> dict[str, int]:
+    """Return the size of every free dimension: those given, else those of the first case."""
+    from harness.cli.names import known_name
+    from harness.errors import UsageProblem
+
+    sizes = dict(spec.case[0].dims)
+    for text in given:
+        name, _, size = text.partition("=")
+        known_name(name, sizes, "dimension", where="--dim")
+        if not (size.isdecimal() and int(size)):
+            msg = f"'{text}' gives no size"
+            raise UsageProblem(msg, where="--dim", expected="NAME=SIZE, such as batch=8")
+        sizes[name] = int(size)
+    return sizes
+
+
+def _sets(model: Model, sizes: Mapping[str, int]) -> list[Values]:
+    from harness.domain.spec import CaseSpec
+    from harness.files import cases
+
+    return [
+        cases.build(
+            model.name, model.spec, CaseSpec(name=f"set{number}", dims=dict(sizes)), model.folder
+        )[0]
+        for number in range(SETS)
+    ]
+
+
+def _side(file: Path, provider: str, runtimes: Runtimes, threads: int) -> Side:
+    from harness.domain.session import SessionConfig
+    from harness.domain.spec import Limits
+    from harness.duets import Side
+
+    resolved = runtimes.resolve(provider)
+    limits = Limits()
+    config = SessionConfig(
+        provider=resolved.provider.ep, options=resolved.provider.options, threads=threads
+    )
+    return Side(path=file, resolved=resolved, config=config, limits_s=(limits.load_s, limits.run_s))
+
+
+def _named(file: Path, provider: str) -> str:
+    return f"'{file}' on {provider}"
+
+
+def _lines(
+    found: Measured, names: tuple[str, str], sets: Sequence[Values], seed: int
+) -> Iterator[str]:
+    from harness.domain.duet import CONFIDENCE, estimate
+
+    candidate, control = names
+    yield f"{candidate} {_WORDS[found.outcome.value]} {control}: {_change(found.estimate)}"
+    yield f"  p50:      {found.candidate_ms:.4g} ms, control {found.control_ms:.4g} ms"
+    low, high = (found.estimate.bound(CONFIDENCE, upper=side) for side in (False, True))
+    yield f"  interval: {_percent(low)} to {_percent(high)} ({CONFIDENCE:.1%} one-sided each)"
+    for number, stage in enumerate(found.stages):
+        name = "screen" if number == 0 else f"confirmation {number}"
+        told = f"{_change(estimate(stage.candidate))} over {plural(len(stage.candidate), 'pair')}"
+        if stage.sentinel:
+            told += f"; the control's second copy {_change(estimate(stage.sentinel))}"
+        yield f"  {name}: {told}"
+    shapes = ", ".join(f"{name} {shape}" for name, shape in _shapes(sets[0]).items())
+    yield f"  inputs:   {plural(len(sets), 'set')} of {shapes}"
+    yield f"  measured: {found.calls:,} calls, {found.waited:,} of them beside busy processes"
+    yield f"  seed:     {seed}"
+    if advice := _ADVICE.get(found.outcome.value):
+        yield f"  next:     {advice}"
+
+
+_WORDS = {
+    "same": "is as fast as",
+    "slower": "is slower than",
+    "faster": "is faster than",
+    "undecided": "was not judged against",
+    "contaminated": "was not judged against",
+    "unstable": "was not judged against",
+}
+_ADVICE = {
+    "undecided": "a difference was seen and did not come back in full: run it again",
+    "contaminated": "two copies of the control differ as much: run it on a quieter machine",
+    "unstable": "pairs scatter too much for any judgement: run it on a quieter machine",
+}
+
+
+def _percent(log_ratio: float) -> str:
+    return f"{math.expm1(log_ratio):+.2%}"
+
+
+def _change(found: Estimate) -> str:
+    return _percent(found.effect)
+
+
+def _shapes(feeds: Values) -> dict[str, list[int]]:
+    import numpy as np
+
+    return {name: list(np.shape(np.asarray(value))) for name, value in feeds.items()}
+
+
+def _plain(found: Measured, sets: Sequence[Values], seed: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from harness.domain.duet import CONFIDENCE
+
+    bounds = [found.estimate.bound(CONFIDENCE, upper=side) for side in (False, True)]
+    return {
+        "outcome": found.outcome.value,
+        "change": math.expm1(found.estimate.effect),
+        "interval": [math.expm1(each) for each in bounds],
+        "estimate": asdict(found.estimate),
+        "stages": [
+            {"candidate": list(stage.candidate), "sentinel": list(stage.sentinel)}
+            for stage in found.stages
+        ],
+        "candidate_ms": found.candidate_ms,
+        "control_ms": found.control_ms,
+        "calls": found.calls,
+        "calls_beside_busy_processes": found.waited,
+        "inputs": _shapes(sets[0]),
+        "sets": len(sets),
+        "seed": seed,
+    }

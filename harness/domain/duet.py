@@ -1,0 +1,186 @@
+"""The decision rule of the duet: candidate and control measured alternately, pair after pair.
+
+A *pair* is a fresh worker of each side, both on the same core. Within a pair, *slots* of calls
+alternate; two slots, one of each side, make a *block*. The log ratio of the medians of a block's
+slots, and the median of it over the pair's blocks, is one observation: what a machine does to both
+sides alike cancels, and what differs from process to process (addresses, caches) is left between
+pairs, so pairs are the unit of inference.
+
+Three stages keep a shared machine from raising an alarm: a *screen* of `SCREEN_PAIRS`, which may
+end early only towards "same"; a later *confirmation* on fresh pairs with a sentinel, a second copy
+of the control, that must read zero; and once more the same. Only what every stage saw counts.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import EnvironmentProblem
+
+#: Slowdown that matters, as a log ratio: about 1 %. Twice that is to be seen in 95 % of all runs.
+BOUND = 0.010
+#: Above this share of the bound a screened cell is looked at again.
+SUSPICIOUS = 0.6
+#: Pairs of the screen, and of each confirmation.
+SCREEN_PAIRS, CONFIRM_PAIRS = 16, 16
+#: The screen and two confirmations.
+STAGES = 3
+#: After so many pairs the screen may find "same", and nothing else.
+EARLY_PAIRS = 8
+#: Scatter of single pairs of one unchanged model that is assumed before any was seen, and how many
+#: pairs that assumption is worth: measured 0.003 to 0.010 on shared machines.
+PRIOR_SD, PRIOR_PAIRS = 0.008, 8
+#: One-sided confidence that all pairs together must give to what every stage saw.
+CONFIDENCE = 0.999
+#: Scatter of pairs beyond which nothing is judged, unless the effect is so many standard errors.
+UNSTABLE_SD, CLEAR_ERRORS = 0.05, 6.0
+#: Efficiency of the pseudomedian and of the median absolute deviation's scale for normal errors.
+EFFICIENCY, MAD_TO_SD = 3 / math.pi, 1.4826
+
+
+class Outcome(enum.Enum):
+    """What a duet found."""
+
+    SAME = "same"
+    SLOWER = "slower"
+    FASTER = "faster"
+    UNDECIDED = "undecided"
+    """Seen once, and not again."""
+    CONTAMINATED = "contaminated"
+    """The sentinel, which cannot differ, did."""
+    UNSTABLE = "unstable"
+    """Pairs scatter more than any judgement allows."""
+
+    @property
+    def is_judged(self) -> bool:
+        """Return whether this tells how both compare."""
+        return self in {Outcome.SAME, Outcome.SLOWER, Outcome.FASTER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """How much slower one side is than the other, over pairs."""
+
+    effect: float
+    """Log ratio; 0.01 is about 1 % slower."""
+    error: float
+    """Standard error of the effect."""
+    spread: float
+    """Scatter of single pairs (a standard deviation)."""
+    pairs: int
+
+    def bound(self, confidence: float, *, upper: bool) -> float:
+        """Return a one-sided confidence bound of the effect."""
+        quantile = _quantile(confidence, PRIOR_PAIRS + self.pairs - 1)
+        return self.effect + (quantile if upper else -quantile) * self.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What one stage saw."""
+
+    candidate: Sequence[float]
+    """Observation of each pair: log ratio of candidate to control."""
+    sentinel: Sequence[float] = ()
+    """The same of the control's second copy; empty in the screen."""
+
+
+def check_scipy() -> None:
+    """Refuse to measure what cannot be judged.
+
+    Raises:
+        EnvironmentProblem: If scipy is not installed; code `package.missing`.
+    """
+    _quantile(0.5, 1)
+
+
+def _quantile(confidence: float, freedom: int) -> float:
+    """Return a quantile of Student's t."""
+    try:
+        from scipy import stats  # noqa: PLC0415 - takes a second to import
+    except ImportError:
+        msg = "Package 'scipy' is not installed: no duet can be judged"
+        raise EnvironmentProblem(
+            msg,
+            code="package.missing",
+            expected="'scipy' beside the harness",
+            next_step="pip install 'onnx-harness[latency]'",
+        ) from None
+    return float(stats.t.ppf(confidence, freedom))
+
+
+def observation(candidate_ns: Sequence[float], control_ns: Sequence[float]) -> float:
+    """Return one pair's log ratio.
+
+    Args:
+        candidate_ns: Median of the candidate's slot in each block, shape [blocks].
+        control_ns: The same of the control.
+    """
+    ratios = np.log(np.asarray(candidate_ns, dtype=np.float64) / np.asarray(control_ns))
+    return float(np.median(ratios))
+
+
+def estimate(observations: Sequence[float]) -> Estimate:
+    """Return the effect over pairs: the pseudomedian, which ignores tails and keeps power.
+
+    Its scale comes from the median absolute deviation, mixed with `PRIOR_SD` as if that were
+    `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
+    """
+    values = np.asarray(observations, dtype=np.float64)
+    count = values.size
+    first, second = np.triu_indices(count)
+    effect = float(np.median((values[first] + values[second]) / 2))
+    seen = MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+    spread = math.sqrt((PRIOR_PAIRS * PRIOR_SD**2 + count * seen**2) / (PRIOR_PAIRS + count))
+    error = spread / math.sqrt(EFFICIENCY * count)
+    return Estimate(effect=effect, error=error, spread=seen, pairs=count)
+
+
+def is_same(observations: Sequence[float]) -> bool:
+    """Return whether the screen may end: with 95 % confidence both ways, less than the bound."""
+    found = estimate(observations)
+    above, below = (found.bound(0.95, upper=side) for side in (True, False))
+    return below > -BOUND and above < BOUND and abs(found.effect) < SUSPICIOUS * BOUND
+
+
+def is_suspicious(observations: Sequence[float]) -> bool:
+    """Return whether the screen's effect is large enough to be looked at again."""
+    return abs(estimate(observations).effect) >= SUSPICIOUS * BOUND
+
+
+def decide(stages: Sequence[Stage]) -> Outcome | None:
+    """Return the outcome after these stages, None if another one is needed."""
+    screen = estimate(stages[0].candidate)
+    if screen.spread > UNSTABLE_SD and abs(screen.effect) < CLEAR_ERRORS * screen.error:
+        return Outcome.UNSTABLE
+    if not is_suspicious(stages[0].candidate):
+        return Outcome.SAME
+    sign = math.copysign(1.0, screen.effect)
+    for stage in stages[1:]:
+        if (outcome := _refuted(stage, sign)) is not None:
+            return outcome
+    return _together(stages, sign) if len(stages) == STAGES else None
+
+
+def _refuted(stage: Stage, sign: float) -> Outcome | None:
+    """Return the outcome if a confirmation did not see what the screen saw, else None."""
+    sentinel, found = estimate(stage.sentinel).effect, estimate(stage.candidate).effect
+    if abs(sentinel) > max(BOUND, abs(found)) / 2:
+        return Outcome.CONTAMINATED
+    if sign * found >= SUSPICIOUS * BOUND:
+        return None
+    return Outcome.SAME if abs(found) < SUSPICIOUS * BOUND else Outcome.UNDECIDED
+
+
+def _together(stages: Sequence[Stage], sign: float) -> Outcome:
+    """Return the outcome over the pairs of all stages."""
+    found = estimate([each for stage in stages for each in stage.candidate])
+    nearest = found.bound(CONFIDENCE, upper=sign < 0)
+    if sign * found.effect < BOUND or sign * nearest <= 0:
+        return Outcome.UNDECIDED
+    return Outcome.SLOWER if sign > 0 else Outcome.FASTER

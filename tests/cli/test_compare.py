@@ -1,0 +1,108 @@
+"""`onnx-harness compare`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from harness.testing import MiniProject, make_model, tensor_info
+from tests.cli.conftest import Command
+
+pytest.importorskip("scipy")
+
+WIDTH = 48
+
+
+def write(path: Path, layers: int, *, name: str = "x") -> Path:
+    """Write products and Relu in turn."""
+    weights, nodes, last = {}, [], name
+    for number in range(layers):
+        weight = np.random.default_rng(number).normal(size=(WIDTH, WIDTH)) / WIDTH**0.5
+        weights[f"w{number}"] = weight.astype(np.float32)
+        nodes.append(helper.make_node("MatMul", [last, f"w{number}"], [f"m{number}"]))
+        nodes.append(helper.make_node("Relu", [f"m{number}"], [f"v{number}"]))
+        last = f"v{number}"
+    shape: list[int | str] = ["batch", WIDTH]
+    inputs, outputs = [tensor_info(name, shape=shape)], [tensor_info(last, shape=shape)]
+    model: onnx.ModelProto = make_model(nodes, inputs, outputs, weights)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_model_with_twice_the_layers_is_slower(project: MiniProject, command: Command) -> None:
+    """It is seen in every stage, and told with interval, sentinel, inputs and seed."""
+    control, candidate = write(project.root / "a.onnx", 20), write(project.root / "b.onnx", 40)
+    result = command("compare", control, candidate, "--dim", "batch=8", "--seed", 1)
+    lines = result.out.splitlines()
+    assert result.code == 1, result.out + result.err
+    assert lines[0].startswith(f"'{candidate}' on cpu is slower than '{control}' on cpu: +")
+    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+        *("p50", "interval", "screen", "confirmation 1", "confirmation 2"),
+        *("inputs", "measured", "seed"),
+    ]
+    assert lines[6] == "  inputs:   4 sets of x [8, 48]"
+    assert lines[8] == "  seed:     1"
+
+
+def test_a_copy_is_never_called_slower_or_faster(project: MiniProject, command: Command) -> None:
+    """On a busy machine it may not be judged; JSON tells all that was measured."""
+    control, candidate = write(project.root / "a.onnx", 20), write(project.root / "b.onnx", 20)
+    result = command("compare", control, candidate, "--json")
+    told = result.json
+    assert told["outcome"] not in {"slower", "faster"}, result.out
+    assert result.code == (0 if told["outcome"] == "same" else 1)
+    assert len(told["stages"][0]["candidate"]) >= 8
+    assert told["calls"] > 0
+    assert told["inputs"] == {"x": [1, WIDTH]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a.onnx"], "Candidate and control are the same recipe: they cannot differ"),
+        (["a.onnx", "none.onnx"], "Model file 'none.onnx' does not exist"),
+        (["a.onnx", "b.onnx", "--dim", "rows=2"], "Unknown dimension 'rows'"),
+        (["a.onnx", "b.onnx", "--dim", "batch=none"], "'batch=none' gives no size"),
+        (["a.onnx", "b.onnx", "--provider", "cuba"], "Unknown provider 'cuba'"),
+    ],
+    ids=["same", "missing", "dimension", "size", "provider"],
+)
+def test_what_cannot_be_compared_is_refused(
+    project: MiniProject, command: Command, arguments: Sequence[str], says: str
+) -> None:
+    """Before anything is measured, with what was expected."""
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    result = command("compare", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+
+
+def test_a_candidate_with_other_inputs_is_refused(project: MiniProject, command: Command) -> None:
+    """ONNX Runtime's words name the input."""
+    control = write(project.root / "a.onnx", 2)
+    candidate = write(project.root / "b.onnx", 2, name="other")
+    result = command("compare", control, candidate)
+    assert result.code != 0
+    assert "x" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_without_scipy_nothing_is_measured(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install."""
+    real = importlib.util.find_spec("scipy")
+    assert real is not None
+    monkeypatch.setitem(__import__("sys").modules, "scipy", None)
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    result = command("compare", "a.onnx", "b.onnx")
+    assert result.code == 3
+    assert "pip install 'onnx-harness[latency]'" in result.err

@@ -1,0 +1,94 @@
+"""The duet's decision rule on pairs whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from harness.domain import duet
+from harness.domain.duet import Outcome, Stage
+
+pytest.importorskip("scipy")
+
+
+def pairs(effect: float, count: int = duet.SCREEN_PAIRS, spread: float = 0.004) -> list[float]:
+    """Return observations around an effect, the same in every run."""
+    return list(effect + spread * np.random.default_rng(count).standard_normal(count))
+
+
+def stages(*effects: float, sentinel: float = 0.0, spread: float = 0.004) -> list[Stage]:
+    """Return a screen and confirmations of these effects."""
+    first, *others = effects
+    confirmations = [
+        Stage(candidate=pairs(each, spread=spread), sentinel=pairs(sentinel, spread=spread))
+        for each in others
+    ]
+    return [Stage(candidate=pairs(first, spread=spread)), *confirmations]
+
+
+def test_an_observation_ignores_a_disturbed_block() -> None:
+    """A block in which the machine was busy is one of many."""
+    control = [1e6] * 7
+    candidate = [1.02e6] * 6 + [9e6]
+    assert duet.observation(candidate, control) == pytest.approx(np.log(1.02))
+    assert duet.observation(control, candidate) == pytest.approx(-np.log(1.02))
+
+
+def test_an_estimate_ignores_tails_and_distrusts_few_pairs() -> None:
+    """One pair of 50 % moves nothing; four equal pairs do not prove that there is no scatter."""
+    found = duet.estimate([*pairs(0.02), 0.5])
+    assert found.effect == pytest.approx(0.02, abs=0.003)
+    few = duet.estimate([0.0] * 4)
+    assert (few.effect, few.spread) == (0.0, 0.0)
+    assert few.error > 0.002
+
+
+def test_a_bound_widens_with_its_confidence() -> None:
+    """And lies on the side that was asked for."""
+    found = duet.estimate(pairs(0.01))
+    assert found.bound(0.999, upper=False) < found.bound(0.95, upper=False) < found.effect
+    assert found.effect < found.bound(0.95, upper=True) < found.bound(0.999, upper=True)
+
+
+@pytest.mark.parametrize(
+    ("effect", "count", "same"),
+    [(0.0, 16, True), (0.0, 2, False), (0.008, 16, False), (-0.02, 16, False)],
+)
+def test_a_screen_ends_early_only_where_it_is_sure(
+    effect: float, count: int, *, same: bool
+) -> None:
+    """Few pairs, or an effect near the bound in either direction, are no reason to stop."""
+    assert duet.is_same(pairs(effect, count)) is same
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome"),
+    [
+        (stages(0.001), Outcome.SAME),
+        (stages(0.02), None),
+        (stages(0.02, 0.02), None),
+        (stages(0.02, 0.02, 0.02), Outcome.SLOWER),
+        (stages(-0.02, -0.02, -0.02), Outcome.FASTER),
+        (stages(0.02, 0.0), Outcome.SAME),
+        (stages(0.02, -0.02), Outcome.UNDECIDED),
+        (stages(0.02, 0.02, sentinel=0.015), Outcome.CONTAMINATED),
+        (stages(0.0075, 0.0075, 0.0075), Outcome.UNDECIDED),
+        (stages(0.02, spread=0.2), Outcome.UNSTABLE),
+        (stages(0.9, 0.9, 0.9, spread=0.1), Outcome.SLOWER),
+    ],
+    ids=[
+        *("same", "suspicious", "confirmed once", "slower", "faster", "not seen again"),
+        *("opposite", "sentinel", "between", "scatter", "clear in spite of scatter"),
+    ],
+)
+def test_outcomes(seen: Sequence[Stage], outcome: Outcome | None) -> None:
+    """Only what all three stages saw, beyond the bound, is a difference."""
+    assert duet.decide(seen) is outcome
+
+
+def test_only_three_outcomes_are_judgements() -> None:
+    """The others tell that the machine did not let anything be judged."""
+    judged = {each for each in Outcome if each.is_judged}
+    assert judged == {Outcome.SAME, Outcome.SLOWER, Outcome.FASTER}
