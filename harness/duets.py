@@ -16,7 +16,7 @@ from harness.domain.compare import compare
 from harness.domain.duet import Estimate, Outcome, Stage
 from harness.domain.session import SessionConfig
 from harness.domain.values import Values
-from harness.errors import EnvironmentProblem, RunFailed
+from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved
 from harness.runtimes.sessions import Session, open_session
@@ -160,18 +160,24 @@ class Duet:
 
     def _open(self, side: Side, cores: Sequence[int]) -> Session:
         load_s, run_s = side.limits_s
-        session = open_session(
-            self._launcher,
-            side.resolved.runtime,
-            side.config,
-            side.path,
-            fork=side.resolved.provider.forks,
-            limit_s=load_s,
-            cores=cores,
-        )
+        try:
+            session = open_session(
+                self._launcher,
+                side.resolved.runtime,
+                side.config,
+                side.path,
+                fork=side.resolved.provider.forks,
+                limit_s=load_s,
+                cores=cores,
+            )
+        except RunFailed as error:
+            raise _unusable(error, side) from None
         try:
             _refuse_fallback(session, side)
             session.bind(self._sets, limit_s=load_s + run_s * len(self._sets))
+        except RunFailed as error:
+            session.close()
+            raise _unusable(error, side) from None
         except BaseException:
             session.close()
             raise
@@ -232,12 +238,23 @@ class Duet:
                 )
 
 
+def _unusable(error: RunFailed, side: Side) -> ModelFileError:
+    return ModelFileError(
+        f"'{side.path}' cannot be timed: {error.what}",
+        code=error.code,
+        where=f"{side.path}, on {side.resolved.name}",
+        expected="a model that takes the control's inputs there",
+        got=error.got,
+        next_step="see that both files run alone: `onnx-harness model add FILE`",
+    )
+
+
 def _refuse_fallback(session: Session, side: Side) -> None:
     if side.resolved.provider.ep not in session.facts.providers:
         msg = (
             f"{side.resolved.provider.ep} was requested but the session of '{side.path}' fell back"
         )
-        raise RunFailed(
+        raise EnvironmentProblem(
             msg,
             code="session.fallback",
             where=f"runtime '{side.resolved.runtime.name}'",
