@@ -46,7 +46,7 @@ class Side:
     """Seconds for opening a session, and for one run."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What a duet measured and found."""
 
@@ -178,7 +178,7 @@ class Duet:
         except RunFailed as error:
             session.close()
             raise _unusable(error, side) from None
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave the worker behind
             session.close()
             raise
         return session
@@ -235,6 +235,7 @@ class Duet:
                     where=str(self._sides[arm].path),
                     expected="the same outputs within the tolerance table",
                     got=found[0].what,
+                    next_step="judge its parity first: `onnx-harness model add FILE`",
                 )
 
 
@@ -250,18 +251,21 @@ def _unusable(error: RunFailed, side: Side) -> ModelFileError:
 
 
 def _refuse_fallback(session: Session, side: Side) -> None:
-    if side.resolved.provider.ep not in session.facts.providers:
-        msg = (
-            f"{side.resolved.provider.ep} was requested but the session of '{side.path}' fell back"
-        )
-        raise EnvironmentProblem(
-            msg,
-            code="session.fallback",
-            where=f"runtime '{side.resolved.runtime.name}'",
-            expected=f"{side.resolved.provider.ep} among the session's providers",
-            got=f"{list(session.facts.providers)}\n{session.log_tail()}",
-            next_step="`onnx-harness doctor` shows whether the provider works at all",
-        )
+    """Refuse a session without its provider, and one whose provider runs no node."""
+    asked, facts = side.resolved.provider.ep, session.facts
+    nodes = facts.placement
+    if asked in facts.providers and (nodes is None or nodes.get(asked)):
+        return
+    spread = {name: len(each) for name, each in (nodes or {}).items()}
+    msg = f"{asked} was requested, but the session of '{side.path}' does not run on it"
+    raise EnvironmentProblem(
+        msg,
+        code="session.fallback",
+        where=f"runtime '{side.resolved.runtime.name}'",
+        expected=f"{asked} among the session's providers, with at least one node",
+        got=f"{list(facts.providers)}, nodes {spread}\n{session.log_tail()}".rstrip(),
+        next_step="`onnx-harness doctor` shows whether the provider works at all",
+    )
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -272,7 +276,7 @@ def usable_cores() -> tuple[int, ...]:
     """
     if not hasattr(os, "sched_getaffinity"):
         msg = "This system cannot pin a process to a core, so latency is not judged here"
-        raise EnvironmentProblem(msg, expected="Linux")
+        raise EnvironmentProblem(msg, expected="Linux", next_step="measure on a Linux machine")
     return tuple(sorted(os.sched_getaffinity(0)))
 
 

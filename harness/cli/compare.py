@@ -177,7 +177,8 @@ def _lines(
     from harness.domain.duet import CONFIDENCE, estimate
 
     candidate, control = names
-    yield f"{candidate} {_WORDS[found.outcome.value]} {control}: {_change(found.estimate)}"
+    words = _WORDS.get(found.outcome.value, "was not judged against")
+    yield f"{candidate} {words} {control}: {_change(found.estimate)}"
     yield f"  p50:      {found.candidate_ms:.4g} ms, control {found.control_ms:.4g} ms"
     low, high = (found.estimate.bound(CONFIDENCE, upper=side) for side in (False, True))
     yield f"  interval: {_percent(low)} to {_percent(high)} ({CONFIDENCE:.1%} one-sided each)"
@@ -199,9 +200,6 @@ _WORDS = {
     "same": "is as fast as",
     "slower": "is slower than",
     "faster": "is faster than",
-    "undecided": "was not judged against",
-    "contaminated": "was not judged against",
-    "unstable": "was not judged against",
 }
 _ADVICE = {
     "undecided": "a difference was seen and did not come back in full: run it again",

@@ -54,12 +54,7 @@ class Outcome(enum.Enum):
     CONTAMINATED = "contaminated"
     """The sentinel, which cannot differ, did."""
     UNSTABLE = "unstable"
-    """Pairs scatter more than any judgement allows."""
-
-    @property
-    def is_judged(self) -> bool:
-        """Return whether this tells how both compare."""
-        return self in {Outcome.SAME, Outcome.SLOWER, Outcome.FASTER}
+    """Pairs scatter too much to see a difference of the bound, or to exclude one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +137,7 @@ def estimate(observations: Sequence[float]) -> Estimate:
 
 
 def is_same(observations: Sequence[float]) -> bool:
-    """Return whether the screen may end: with 95 % confidence both ways, less than the bound."""
+    """Return whether both are as fast: with 95 % confidence both ways, less than the bound."""
     found = estimate(observations)
     above, below = (found.bound(0.95, upper=side) for side in (True, False))
     return below > -BOUND and above < BOUND and abs(found.effect) < SUSPICIOUS * BOUND
@@ -159,7 +154,7 @@ def decide(stages: Sequence[Stage]) -> Outcome | None:
     if screen.spread > UNSTABLE_SD and abs(screen.effect) < CLEAR_ERRORS * screen.error:
         return Outcome.UNSTABLE
     if not is_suspicious(stages[0].candidate):
-        return Outcome.SAME
+        return Outcome.SAME if is_same(stages[0].candidate) else Outcome.UNSTABLE
     sign = math.copysign(1.0, screen.effect)
     for stage in stages[1:]:
         if (outcome := _refuted(stage, sign)) is not None:
@@ -174,7 +169,7 @@ def _refuted(stage: Stage, sign: float) -> Outcome | None:
         return Outcome.CONTAMINATED
     if sign * found >= SUSPICIOUS * BOUND:
         return None
-    return Outcome.SAME if abs(found) < SUSPICIOUS * BOUND else Outcome.UNDECIDED
+    return Outcome.SAME if is_same(stage.candidate) else Outcome.UNDECIDED
 
 
 def _together(stages: Sequence[Stage], sign: float) -> Outcome:

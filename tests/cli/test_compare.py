@@ -96,6 +96,16 @@ def test_a_candidate_with_other_inputs_is_refused(project: MiniProject, command:
         assert f"where:    {name}, on cpu" in result.err
 
 
+def test_a_provider_that_runs_no_node_is_refused(project: MiniProject, command: Command) -> None:
+    """Azure's session lists it, and every node is on the CPU: the CPU would be timed."""
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    result = command("compare", "a.onnx", "b.onnx", "--provider", "azure")
+    assert (result.code, result.out) == (3, "")
+    assert "AzureExecutionProvider was requested, but the session" in result.err
+    assert "nodes {'CPUExecutionProvider': " in result.err
+
+
 def test_without_scipy_nothing_is_measured(
     project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
