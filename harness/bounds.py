@@ -351,8 +351,10 @@ def _why_unfit(yardstick: Yardstick, output: str, reference: Steps) -> str:
         return (
             f"'{output}' is not finite in float64 or {dtype} where it is as the reference is built"
         )
-    as_built = _coarsest(reference, output)
-    for run, kind in ((own, dtype), (reference, as_built)):
+    runs = [(own, dtype)]
+    if own is not reference:  # the reference as it is built is mostly the run in the type itself
+        runs.append((reference, _coarsest(reference, output)))
+    for run, kind in runs:
         measured = yardstick.measure(run, output)
         if measured is not None and not bounds.has_digits(measured.candidate, kind):
             return (
