@@ -45,9 +45,15 @@ PROPERTIES = Question(
     depth=PROVIDER_DEPTH,
     counters=("examples_judged", "elements_compared|empty_values_compared"),
 )
-QUESTIONS = {question.name: question for question in (CONTRACT, PLACEMENT, PARITY, PROPERTIES)}
+LATENCY = Question(
+    name="latency",
+    asks="is the candidate as fast, as small and as quick to start as its baseline?",
+    depth=CASE_DEPTH,
+    counters=("calls_timed|unchanged_by_hash",),
+)
+_ALL = (CONTRACT, PLACEMENT, PARITY, PROPERTIES, LATENCY)
+QUESTIONS = {question.name: question for question in _ALL}
 
-_ALL = (CONTRACT, PLACEMENT, PARITY, PROPERTIES)
 _ON_PROVIDER = (PLACEMENT, PARITY, PROPERTIES)
 _OF_INTERFACE = (CONTRACT, PARITY, PROPERTIES)
 #: Codes that a known failure may name -> the questions that are sure to show the failure while it
@@ -107,6 +113,13 @@ SHOWN_BY: dict[str, tuple[Question, ...]] = {
     "property.threads": (PROPERTIES,),
     "property.run": (PROPERTIES,),
     "property.refused": (PROPERTIES,),
+    "latency.slower": (LATENCY,),
+    "latency.budget": (LATENCY,),
+    "startup.slower": (LATENCY,),
+    "memory.larger": (LATENCY,),
+    "size.larger": (LATENCY,),
+    "nodes.moved": (LATENCY,),
+    "nodes.more": (LATENCY,),
     "receipt.empty": (),
     "harness.bug": (),
 }

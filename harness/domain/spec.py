@@ -35,6 +35,8 @@ FIRST_VARIANT = "fp32"
 
 #: Share of a model's mutants that its suite has to kill.
 USUAL_SCORE = 0.95
+#: Slowdown of p50 that fails: the least that a duet tells from nothing on a shared machine.
+USUAL_SLOWDOWN = 0.01
 #: Eleven days: longer than any run, and short enough for every clock.
 LONGEST_S = 1e6
 #: Examples of each profile: a look while writing a spec, each commit, each night.
@@ -614,6 +616,72 @@ class PlacementSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """An absolute limit of a latency percentile, where it is declared for."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    environment: str
+    """Environment id, a glob; `onnx-harness doctor` prints this machine's."""
+    max_ms: float
+    """Most that the percentile may be, milliseconds."""
+    percentile: float = 50.0
+    """Which percentile of the calls."""
+    batch: int | None = None
+    """Batch size that it is for; by default every point."""
+    provider: str = "cpu"
+    """Short name of the provider that it is for."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 0 < self.percentile < 100:  # noqa: PLR2004 - per cent
+            msg = f"'percentile' must be between 0 and 100, got {self.percentile:g}"
+            raise ValueError(msg)
+        if not 0 < self.max_ms < math.inf:
+            msg = f"'max_ms' must be above 0, got {self.max_ms:g}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySpec:
+    """Which sizes are timed, and what must hold."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    batch: tuple[int, ...] = ()
+    """Sizes of the dimension `dim` that are timed, one item each; other dimensions are as in the
+    first case. Default: the first case alone."""
+    dim: str = "batch"
+    """The dimension that `batch` is about."""
+    threads: int | None = None
+    """Intra-op threads while timing. Default: `session.threads`."""
+    slowdown: float = USUAL_SLOWDOWN
+    """Slowdown of p50 beyond which the gate fails, as a share; twice that is seen reliably."""
+    reason: str = ""
+    """Why a larger slowdown is fine."""
+    budget: tuple[Budget, ...] = ()
+    """Absolute limits, each for the environments that it names."""
+    not_applicable: str | None = None
+    """Why nothing of this model is timed."""
+
+    def __post_init__(self) -> None:
+        """Check sizes and shares; a larger slowdown needs a reason."""
+        if len(set(self.batch)) < len(self.batch) or any(size < 1 for size in self.batch):
+            msg = f"'batch' must be different sizes from 1, got {list(self.batch)}"
+            raise ValueError(msg)
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            msg = f"'threads' must be from 1 to {MOST_THREADS}, got {self.threads}"
+            raise ValueError(msg)
+        if not USUAL_SLOWDOWN <= self.slowdown < 1:
+            msg = f"'slowdown' must be from {USUAL_SLOWDOWN:g} to 1, got {self.slowdown:g}"
+            raise ValueError(msg)
+        if self.slowdown > USUAL_SLOWDOWN:
+            _needs_reason(self.reason)
+        if self.not_applicable is not None:
+            _needs_reason(self.not_applicable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProveSpec:
     """What `onnx-harness prove` asks of the model's own suite."""
 
@@ -735,6 +803,8 @@ class ModelSpec:
     """Time limits."""
     known_failure: tuple[KnownFailure, ...] = ()
     """Failures that are expected for the time being."""
+    latency: LatencySpec = field(default_factory=LatencySpec)
+    """What is timed."""
     prove: ProveSpec = field(default_factory=ProveSpec)
     """What the suite must show about itself."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,27 @@ class Model:
         """Return the number of steps of every case."""
         return 1 if self.spec.state is None else self.spec.state.steps
 
+    def points(self) -> dict[str, CaseSpec]:
+        """Return the sizes that are timed, by the name that stands for the case in an item's id."""
+        first = self.case(self.case_names()[0])
+        latency = self.spec.latency
+        sized = (
+            CaseSpec(name=f"{latency.dim}{size}", dims={**first.dims, latency.dim: size})
+            for size in latency.batch
+        )
+        return {point.name: point for point in sized} or {first.name: first}
+
     def cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
         """Return this model's cells, on `providers` or on those of its spec."""
-        cases = self.case_names()
+        return self._expanded(self.case_names(), providers)
+
+    def timed_cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
+        """Return the cells of the latency suite, whose cases are the points that are timed."""
+        return self._expanded(self.points(), providers)
+
+    def _expanded(
+        self, cases: Iterable[str], providers: tuple[str, ...] | None
+    ) -> tuple[Cell, ...]:
         return tuple(expand(self.name, self.spec, cases=cases, providers=providers))
 
 
@@ -76,6 +94,8 @@ class BrokenModel:
     def cells(self, _: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
         """Return the one cell that carries the problem."""
         return (Cell(self.name, FIRST_VARIANT),)
+
+    timed_cells = cells
 
 
 def load_models(folder: Path) -> dict[str, Model | BrokenModel]:
@@ -219,6 +239,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_scores_faults(spec),
         *relations.faults(spec),
         *_property_faults(spec),
+        *_latency_faults(spec),
     ]
 
 
@@ -234,6 +255,27 @@ def _name_faults(spec: ModelSpec) -> list[str]:
     faults += [f"'case' has two entries named '{name}'" for name in _repeated(names)]
     if FIRST_VARIANT in spec.variants:
         faults.append(f"'variants.{FIRST_VARIANT}' is the candidate itself; choose another name")
+    return faults
+
+
+def _latency_faults(spec: ModelSpec) -> list[str]:
+    latency = spec.latency
+    if latency.batch and latency.dim not in spec.dims:
+        near = did_you_mean(latency.dim, spec.dims, "'dims' has none")
+        return [f"'latency.dim' names '{latency.dim}', which is no dimension; {near}"]
+    faults = []
+    for size in latency.batch:
+        allowed = spec.dims[latency.dim]
+        if not allowed.min <= size <= allowed.max:
+            faults.append(
+                f"'latency.batch' has {size}, but 'dims.{latency.dim}' is from {allowed.min} to "
+                f"{allowed.max}"
+            )
+    faults += [
+        f"'latency.budget' is for batch {budget.batch}, which is not timed"
+        for budget in latency.budget
+        if budget.batch not in {None, *latency.batch}
+    ]
     return faults
 
 
