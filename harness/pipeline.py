@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,22 +19,31 @@ from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
-from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, PROPERTIES, Question
+from harness.domain.questions import (
+    CONTRACT,
+    LATENCY,
+    PARITY,
+    PLACEMENT,
+    PROPERTIES,
+    Question,
+)
 from harness.domain.receipts import Receipt
 from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
 from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, Verdict, judge
-from harness.errors import HarnessError, RunFailed, WorkerDied
+from harness.errors import HarnessBug, HarnessError, RunFailed, WorkerDied
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
+from harness.latency.plans import Approved
 from harness.properties import InputSearch, outside_search
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
 
 if TYPE_CHECKING:
+    from harness.latency.judging import LatencyJudge
     from harness.localise.report import Report
 
 #: Findings of the contract that leave nothing to feed.
@@ -55,8 +65,11 @@ class Gate:
         runtimes: Runtimes,
         launcher: Launcher,
         cache: Path,
+        approved: Approved | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._timing, self._approved = selection.timing, approved
+        self._latency_judge: LatencyJudge | None = None
         self._skips_allowed = selection.skips_allowed
         self._localises = selection.localises
         self._evidence = Evidence(
@@ -71,6 +84,7 @@ class Gate:
             PLACEMENT: self._placement,
             PARITY: self._parity,
             PROPERTIES: self._properties,
+            LATENCY: self._latency,
         }
         try:
             findings, receipt = ask[question](cell)
@@ -190,6 +204,27 @@ class Gate:
             return (outside,), Receipt()
         _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
         return InputSearch(evidence, cell, compared=self._compared).judge()
+
+    def _latency(self, cell: Cell) -> Found:
+        model = self._evidence.model(cell)
+        if (declared := _not_applicable(model, cell)) is not None:
+            return (declared,), Receipt()
+        return self._judge_of_latency().judge(cell)
+
+    def _judge_of_latency(self) -> LatencyJudge:
+        from harness.latency.judging import LatencyJudge  # noqa: PLC0415 - many runs time nothing
+
+        if self._latency_judge is None:
+            if self._approved is None:
+                msg = "This gate knows no baselines"
+                raise HarnessBug(msg)
+            self._latency_judge = LatencyJudge(
+                self._evidence,
+                approved=self._approved,
+                options=self._timing,
+                alone=nullcontext,
+            )
+        return self._latency_judge
 
     def _compared(self, cell: Cell, steps: tuple[Values, ...]) -> Found:
         """Run reference and candidate on the same inputs, and compare what they give."""
