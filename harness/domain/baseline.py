@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +17,7 @@ from harness.domain.spec import STRICT
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_QUANTILE = re.compile(r"p[1-9][0-9]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,10 +163,7 @@ class Timing:
         if min(self.workers, self.calls) < 1 or self.memory_bytes < 0:
             msg = "'workers' and 'calls' must be at least 1, 'memory_bytes' at least 0"
             raise ValueError(msg)
-        ordered = [self.quantiles_ms[name] for name in _by_percent(self.quantiles_ms)]
-        if not ordered or ordered != sorted(ordered) or ordered[0] <= 0:
-            msg = f"'quantiles_ms' must be times above 0 that rise, got {ordered}"
-            raise ValueError(msg)
+        _check_quantiles(self.quantiles_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +205,20 @@ def plain(baseline: Baseline | LocalBaseline) -> dict[str, Any]:
     return asdict(baseline)
 
 
-def _by_percent(quantiles: dict[str, float]) -> Iterator[str]:
-    yield from sorted(quantiles, key=lambda name: float(name.removeprefix("p")))
+def _check_quantiles(quantiles_ms: dict[str, float]) -> None:
+    strange = [name for name in quantiles_ms if not _QUANTILE.fullmatch(name)]
+    if strange:
+        msg = f"'quantiles_ms' must have names from 'p1' to 'p99', got '{strange[0]}'"
+        raise ValueError(msg)
+    ordered = [quantiles_ms[name] for name in sorted(quantiles_ms, key=_percent)]
+    is_possible = all(math.isfinite(each) and each > 0 for each in ordered)
+    if not ordered or not is_possible or ordered != sorted(ordered):
+        msg = f"'quantiles_ms' must be times above 0 that rise, got {ordered}"
+        raise ValueError(msg)
+
+
+def _percent(name: str) -> int:
+    return int(name.removeprefix("p"))
 
 
 def _check_hash(name: str, text: str) -> None:

@@ -123,6 +123,7 @@ CODES: dict[str, Severity] = {
     "baseline.orphan": Severity.NOT_JUDGED,
     "baseline.unreadable": Severity.ERROR,
     "baseline.version": Severity.ERROR,
+    "baseline.unwritable": Severity.ERROR,
     "baseline.control": Severity.ERROR,
     # the harness itself
     "receipt.empty": Severity.ERROR,

@@ -56,6 +56,11 @@ class ProjectSettings:
 
     models: str = "models"
     """Folder of the models, relative to the project."""
+    baselines: str = "baselines"
+    """Folder of the baselines, relative to the project."""
+    artefacts: str | None = None
+    """Folder of the controls' model files, relative to the project, or any fsspec URL; by default
+    `artefacts` inside the folder of baselines."""
     runtimes: dict[str, RuntimeSettings] = field(default_factory=dict)
     """Runtimes by name."""
     providers: dict[str, ProviderSettings] = field(default_factory=dict)

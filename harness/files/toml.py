@@ -61,10 +61,10 @@ def validate(
         SpecError: With all faults of the file.
     """
     try:
-        return _adapter(kind).validate_json(json.dumps(tables, default=str), strict=True)
+        return adapter(kind).validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as error:
-        faults = list(_faults(kind, error.errors(include_url=False)))
-    raise faulty(title, path, faults, help_at)
+        found = list(faults(kind, error.errors(include_url=False)))
+    raise faulty(title, path, found, help_at)
 
 
 def faulty(title: str, path: Path, faults: Sequence[str], help_at: str = SPEC_HELP) -> SpecError:
@@ -79,11 +79,11 @@ def faulty(title: str, path: Path, faults: Sequence[str], help_at: str = SPEC_HE
     )
 
 
-def _faults(kind: type[Any], errors: Sequence[Any]) -> Iterator[str]:
+def faults(kind: type[Any], errors: Sequence[Any]) -> Iterator[str]:
     """Yield one fault per key; a union reports a key once per member, which is one fault."""
     merged: dict[str, tuple[Any, list[str]]] = {}
     for error in errors:
-        _, wanted = merged.setdefault(_key(error["loc"]), (error, []))
+        _, wanted = merged.setdefault(dotted_key(error["loc"]), (error, []))
         wanted.append(error["msg"])
     for key, (error, wanted) in merged.items():
         yield _describe(kind, key, error, wanted)
@@ -109,7 +109,7 @@ def _plain(message: str) -> str:
     return "true" if message == "True" else message  # as TOML writes it
 
 
-def _key(location: tuple[Any, ...]) -> str:
+def dotted_key(location: tuple[Any, ...]) -> str:
     """Return the dotted key of a location, without the parts that name a union's members."""
     dotted = ""
     for part in location:
@@ -150,14 +150,15 @@ def _inner(kind: Any, part: Any) -> Any:
 
 def schema(kind: type[Any]) -> dict[str, Any]:
     """Return the JSON schema of a dataclass, for editors."""
-    return _adapter(kind).json_schema()
+    return adapter(kind).json_schema()
 
 
 #: Validators by type; building the one of a model spec takes 80 ms.
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Return the validator of a dataclass, made once."""
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     return _ADAPTERS[kind]
