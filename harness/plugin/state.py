@@ -21,7 +21,7 @@ import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.known_failures import AsOf
 from harness.domain.providers import did_you_mean, find
-from harness.domain.questions import QUESTIONS, Question
+from harness.domain.questions import LATENCY, QUESTIONS, Question
 from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
@@ -201,7 +201,10 @@ class HarnessState:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put items of one session together; refuse a selection that leaves a named model out."""
+        """Put items of one session together; refuse a selection that leaves a named model out.
+
+        Latency comes last of all, also behind what is not ours: it needs the machine alone.
+        """
         problem = self._unchecked(items)
         if problem:
             refuse(self._config, problem, items)
@@ -209,6 +212,7 @@ class HarnessState:
         by_session = sorted((items[index] for index in ours), key=_session_key)
         for index, item in zip(ours, by_session, strict=True):
             items[index] = item
+        items.sort(key=_measures)
 
     def _unchecked(self, items: list[pytest.Item]) -> str:
         """Return what the selection would leave out in silence, or nothing."""
@@ -443,6 +447,11 @@ def _cell(item: pytest.Item) -> Cell | None:
 
 def _question(item: pytest.Item) -> str:
     return next((name for name in QUESTIONS if item.get_closest_marker(name)), "")
+
+
+def _measures(item: pytest.Item) -> bool:
+    """Return whether an item measures, and so needs the machine alone."""
+    return _cell(item) is not None and _question(item) == LATENCY.name
 
 
 def _session_key(item: pytest.Item) -> tuple[str, str, str, int]:
