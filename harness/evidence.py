@@ -55,9 +55,13 @@ class TimingOptions:
     """What a run was asked for about latency."""
 
     cells: tuple[Cell, ...] = ()
-    """All latency items of the run, in their order."""
+    """All latency items of the run, in their order: alarms are shared among them."""
+    screens_ahead: bool = True
+    """Whether later ones are screened while one waits for its confirmation."""
     measures_all: bool = False
     """Whether a cell is measured although its recipe did not change, or has no baseline."""
+    completes: bool = False
+    """Whether a cell is measured that lacks a baseline, or figures of this environment."""
     against_runtime: str | None = None
     """A runtime in which the candidate itself is run as its control."""
     seed: int = 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.bounds import Bounds, Held, NoYardstick, Yardstick
 from harness.domain import dtypes, samples
-from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.cells import ANY, PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.dtypes import DType
 from harness.domain.explanation import BoundFacts, Link, explain_output
@@ -39,6 +40,7 @@ from harness.files.models import Model
 from harness.latency.plans import Approved
 from harness.properties import InputSearch, outside_search
 from harness.runtimes.launchers import Launcher
+from harness.runtimes.quiet import Quiet
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
 
@@ -76,6 +78,8 @@ class Gate:
             selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
         )
         self._bounds = Bounds(self._evidence)
+        self._providers = runtimes.providers
+        self.quiet = Quiet(say=say)
 
     def check(self, question: Question, cell: Cell) -> Judgement:
         """Return the verdict on one item."""
@@ -86,21 +90,32 @@ class Gate:
             PROPERTIES: self._properties,
             LATENCY: self._latency,
         }
-        try:
-            findings, receipt = ask[question](cell)
-        except HarnessError as error:
-            findings, receipt = (from_error(error),), Receipt()
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
-            told = _unusable_cache(error, self._evidence.cache, cell) or _bug(error, cell)
-            findings, receipt = (told,), Receipt()
-        judgement = judge(
-            question,
-            findings=findings,
-            receipt=receipt,
-            skips_allowed=self._skips_allowed,
-            known=self._evidence.known_failures(question, cell),
-        )
-        return self._with_origin(judgement, cell)
+        with ExitStack() as held:
+            try:
+                self._take_turn(held, question, cell)
+                findings, receipt = ask[question](cell)
+            except HarnessError as error:
+                findings, receipt = (from_error(error),), Receipt()
+            except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
+                told = _unusable_cache(error, self._evidence.cache, cell) or _bug(error, cell)
+                findings, receipt = (told,), Receipt()
+            judgement = judge(
+                question,
+                findings=findings,
+                receipt=receipt,
+                skips_allowed=self._skips_allowed,
+                known=self._evidence.known_failures(question, cell),
+            )
+            return self._with_origin(judgement, cell)
+
+    def _take_turn(self, held: ExitStack, question: Question, cell: Cell) -> None:
+        """Wait until nobody measures; who measures takes the machine alone, stage by stage."""
+        if question == LATENCY:
+            return
+        held.enter_context(self.quiet.shared())
+        provider = self._providers.get(short_name(cell.provider))
+        if cell.provider != ANY and provider is not None and not provider.forks:
+            held.enter_context(self.quiet.device(os.environ.get("CUDA_VISIBLE_DEVICES", "")))
 
     def origin(self, cell: Cell, *, budget_s: float) -> Report:
         """Return where the parity failure of a cell begins.
@@ -112,6 +127,15 @@ class Gate:
 
         with self._evidence.saying(f"searching where {cell} begins to fail"):
             return localise(self._evidence, cell, budget_s=budget_s)
+
+    def model_file(self, cell: Cell) -> tuple[Path, str]:
+        """Return the file of a cell's candidate, and its model hash.
+
+        Raises:
+            HarnessError: If there is none.
+        """
+        path, facts = self._evidence.sound_file(cell)
+        return path, facts.hash
 
     def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
         """Return for each output of a cell the chain of rules that decides how it is judged.
@@ -222,7 +246,7 @@ class Gate:
                 self._evidence,
                 approved=self._approved,
                 options=self._timing,
-                alone=nullcontext,
+                alone=self.quiet.exclusive,
             )
         return self._latency_judge
 

@@ -281,9 +281,7 @@ def _written(
     after = before
     if before is None or before.recipe != recipe:
         stored = artefact(part, recipe, proposal.file_bytes)
-        after = Entry(
-            recipe=recipe, artefact=stored, file_bytes=proposal.file_bytes, change=change
-        )
+        after = Entry(recipe=recipe, artefact=stored, file_bytes=proposal.file_bytes, change=change)
     local = replace(local, model=part.model, entries={**local.entries, key: figures})
     baselines.write_local(local)
     if after is not None:

@@ -68,6 +68,7 @@ def compare(
     from harness.domain.duet import Outcome, check_scipy
     from harness.duets import Duet
     from harness.runtimes.launchers import LocalLauncher
+    from harness.runtimes.quiet import Quiet
 
     other = candidate or control
     for file in (control, other):
@@ -75,7 +76,7 @@ def compare(
     _refuse_same(control, other, provider, against)
     check_scipy()
     seed = secrets.randbits(32) if seed is None else seed
-    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}"):
+    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}") as say:
         runtimes = open_project().runtimes(launcher)
         with _drafted(control, launcher, runtimes) as model:
             sets = _sets(model, _sizes(dim or (), model.spec))
@@ -86,7 +87,8 @@ def compare(
                 sets=sets,
                 seed=seed,
             )
-            duet.judge()
+            with Quiet(say=say).exclusive():
+                duet.judge()
     if as_json:
         print_json(_plain(duet, sets, seed))
     else:

@@ -25,9 +25,7 @@ class Receipt:
     ) -> Receipt:
         """Return this receipt with `counts` added up and `facts` added."""
         added = {name: self.counts.get(name, 0) + number for name, number in (counts or {}).items()}
-        return replace(
-            self, counts={**self.counts, **added}, facts={**self.facts, **(facts or {})}
-        )
+        return replace(self, counts={**self.counts, **added}, facts={**self.facts, **(facts or {})})
 
     def zeros(self, required: Iterable[str]) -> tuple[str, ...]:
         """Return the counters of `required` that are zero or absent (`a|b`: both of them)."""

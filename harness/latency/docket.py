@@ -22,8 +22,6 @@ from harness.runtimes.launchers import Launcher
 
 #: Seconds between the stages of one cell, and at least where nothing else is left to do.
 APART_S, IDLE_S = 60.0, 5.0
-#: Decisions of one item: p50 and start-up.
-DECISIONS = 2
 
 
 @dataclass(slots=True)
@@ -42,12 +40,12 @@ class Docket:
     Args:
         launcher: Starts the workers.
         plan: Makes the plan of a cell.
-        cells: All latency items of the run in their order; their number is what alarms are shared
-            among. Items of other processes' runs are not waited for.
+        ahead: Cells that may be screened while another one waits, in their order.
+        decisions: How many decisions the run has, among which alarms are shared.
         is_measured: Whether a plan asks for a duet.
         alone: Gives the machine to one measurement at a time.
         seed: Of every order that is drawn.
-        slowdown: The slowdown of p50 that fails, of a cell.
+        rule: What is asked of a cell's p50.
     """
 
     def __init__(
@@ -55,7 +53,8 @@ class Docket:
         launcher: Launcher,
         *,
         plan: Callable[[Cell], Plan],
-        cells: Sequence[Cell],
+        ahead: Sequence[Cell],
+        decisions: int,
         is_measured: Callable[[Plan], bool],
         alone: Callable[[], AbstractContextManager[None]],
         seed: int,
@@ -63,8 +62,8 @@ class Docket:
     ) -> None:
         self._launcher = launcher
         self._plan = plan
-        self._cells = tuple(cells)
-        self._ahead = list(cells)
+        self._ahead = list(ahead)
+        self._decisions = decisions
         self._is_measured = is_measured
         self._alone = alone
         self._seed = seed
@@ -113,7 +112,6 @@ class Docket:
         plan = self._plan(cell)
         if plan.control is None or not self._is_measured(plan):
             return plan
-        decisions = DECISIONS * max(1, len(self._cells))
         trial = Trial(
             plan=plan,
             duet=Duet(
@@ -122,8 +120,8 @@ class Docket:
                 control=plan.control,
                 sets=plan.sets,
                 seed=zlib.crc32(str(cell).encode()) ^ self._seed,
-                latency=self._rule(cell).among(decisions),
-                startup=rules.STARTUP.among(decisions),
+                latency=self._rule(cell).among(self._decisions),
+                startup=rules.STARTUP.among(self._decisions),
             ),
         )
         self._advance(trial)

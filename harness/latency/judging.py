@@ -34,6 +34,8 @@ from harness.runtimes.machine import this_environment
 
 Found = tuple[Iterable[Finding], Receipt]
 
+#: Decisions of one item: p50 and start-up.
+DECISIONS = 2
 #: Fresh workers of a figure by itself.
 LONE_WORKERS = 8
 #: Percentiles of the sketch that a baseline keeps of all calls.
@@ -66,7 +68,8 @@ class LatencyJudge:
         self._docket = Docket(
             evidence.tools().launcher,
             plan=planner.plan,
-            cells=options.cells,
+            ahead=options.cells if options.screens_ahead else (),
+            decisions=DECISIONS * len(options.cells),
             is_measured=self._is_measured,
             alone=alone,
             seed=options.seed,
@@ -93,7 +96,12 @@ class LatencyJudge:
         return (*findings, *_size_findings(plan)), receipt
 
     def _is_measured(self, plan: Plan) -> bool:
-        return self._options.measures_all or not plan.is_unchanged
+        return not plan.is_unchanged or self._is_wanted(plan)
+
+    def _is_wanted(self, plan: Plan) -> bool:
+        """Return whether figures are asked for, whatever the recipe says."""
+        options = self._options
+        return options.measures_all or (options.completes and self._stored(plan) is None)
 
     def _rule(self, cell: Cell) -> Rule:
         slowdown = self._evidence.model(cell).spec.latency.slowdown
@@ -131,9 +139,10 @@ class LatencyJudge:
     def _by_itself(self, plan: Plan) -> Found:
         """Judge a cell without a control: by a stored number, its budgets, or not at all."""
         budgets, stored = self._budgets(plan), self._stored(plan)
-        if plan.entry is None and not (self._options.measures_all or budgets):
+        wanted = self._is_wanted(plan)
+        if plan.entry is None and not (wanted or budgets):
             return (_no_baseline(plan),), Receipt(facts=_identity(plan))
-        if plan.obstacle is not None and stored is None and not budgets:
+        if plan.obstacle is not None and not (stored or budgets or wanted):
             return (self._incomparable(plan),), Receipt(facts=_identity(plan))
         arm = self._measured_alone(plan)
         findings: list[Finding] = list(self._budget_findings(plan, arm))
@@ -203,7 +212,8 @@ class LatencyJudge:
         if not spec.budget:
             return []
         here, short = self._environment(plan).id, short_name(plan.cell.provider)
-        points = {None: plan.cell.case, **{size: f"{spec.dim}{size}" for size in spec.batch}}
+        points: dict[int | None, str] = {size: f"{spec.dim}{size}" for size in spec.batch}
+        points[None] = plan.cell.case
         return [
             budget
             for budget in spec.budget
@@ -225,9 +235,7 @@ class LatencyJudge:
             self._environments[gpu] = this_environment(gpu=gpu)
         return self._environments[gpu]
 
-    def _receipt(
-        self, plan: Plan, arm: Arm, *, calls: int, facts: Mapping[str, str]
-    ) -> Receipt:
+    def _receipt(self, plan: Plan, arm: Arm, *, calls: int, facts: Mapping[str, str]) -> Receipt:
         environment = self._environment(plan)
         measured = {
             "recipe": asdict(plan.recipe),

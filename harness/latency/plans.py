@@ -144,7 +144,9 @@ class Planner:
             plan,
             control=replace(plan.side, resolved=resolved),
             control_recipe=recipe,
-            told=replace(plan.told, against=f"the same model on onnxruntime {recipe.build.version}"),
+            told=replace(
+                plan.told, against=f"the same model on onnxruntime {recipe.build.version}"
+            ),
         )
 
     def _against_baseline(self, plan: Plan) -> Plan:

@@ -20,8 +20,8 @@ import pytest
 import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.known_failures import AsOf
-from harness.domain.providers import did_you_mean, find
 from harness.domain.project import ProjectSettings
+from harness.domain.providers import did_you_mean, find
 from harness.domain.questions import LATENCY, QUESTIONS, Question
 from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
@@ -32,7 +32,7 @@ from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
-from harness.files.project import find_root, load_settings
+from harness.files.project import artefacts_place, find_root, load_settings
 from harness.latency.plans import Approved
 from harness.pipeline import Gate
 from harness.plugin import refuse
@@ -217,7 +217,10 @@ class HarnessState:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put items of one session together; refuse a selection that leaves a named model out."""
+        """Put items of one session together; refuse a selection that leaves a named model out.
+
+        Latency comes last of all, also behind what is not ours: it needs the machine alone.
+        """
         problem = self._unchecked(items)
         if problem:
             refuse(self._config, problem, items)
@@ -225,6 +228,7 @@ class HarnessState:
         by_session = sorted((items[index] for index in ours), key=_session_key)
         for index, item in zip(ours, by_session, strict=True):
             items[index] = item
+        items.sort(key=_measures)
         timed = (_cell(item) for item in items if _question(item) == LATENCY.name)
         self._timed = tuple(cell for cell in timed if cell is not None)
 
@@ -337,6 +341,7 @@ class HarnessState:
                 seed=self._seed,
                 timing=TimingOptions(
                     cells=self._timed,
+                    screens_ahead=not hasattr(self._config, "workerinput"),  # another's item else
                     measures_all=self.options.measures_all,
                     against_runtime=self.options.against_runtime,
                     seed=secrets.randbits(32) if self._seed is None else self._seed,
@@ -394,7 +399,9 @@ def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> Ha
         msg = "--models names no folder"
         raise UsageProblem(msg, next_step="give a folder, or leave the option out")
     return HarnessOptions(
-        models=root / settings.models if given is None else Path(config.invocation_params.dir, given),
+        models=root / settings.models
+        if given is None
+        else Path(config.invocation_params.dir, given),
         model_globs=tuple(config.getoption("model")),
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),
@@ -406,7 +413,7 @@ def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> Ha
         profile=config.getoption("harness_profile") or "ci",
         seed=config.getoption("harness_seed"),
         baselines=(baselines := _baselines(config, root, settings)),
-        artefacts=_artefacts(baselines, root, settings),
+        artefacts=artefacts_place(settings, root, baselines),
         measures_all=config.getoption("measure_all"),
         against_runtime=config.getoption("against_runtime"),
     )
@@ -491,6 +498,11 @@ def _cell(item: pytest.Item) -> Cell | None:
 
 def _question(item: pytest.Item) -> str:
     return next((name for name in QUESTIONS if item.get_closest_marker(name)), "")
+
+
+def _measures(item: pytest.Item) -> bool:
+    """Return whether an item measures, and so needs the machine alone."""
+    return _cell(item) is not None and _question(item) == LATENCY.name
 
 
 def _session_key(item: pytest.Item) -> tuple[str, str, str, int]:
