@@ -126,6 +126,7 @@ class LatencyJudge:
         facts = {
             "judged": f"duet against {told.against}",
             "changed": _differences(plan.differences),
+            "change": f"{math.expm1(duet.latency.estimate.effect):.6f}",
             "p50": _p50_line(duet),
             "start-up": _startup_line(duet),
             "memory": f"{_mib(ours.memory_bytes)}, control {_mib(theirs.memory_bytes)}",
@@ -306,12 +307,12 @@ def _not_applicable(cell: Cell, why: str) -> Finding:
 
 
 def _no_baseline(plan: Plan) -> Finding:
-    key = entry_key(plan.cell)
     return Finding(
         code="baseline.missing",
-        what=f"'{plan.cell}' has no baseline",
-        expected=f"an entry '{key}' in the baseline of '{plan.cell.model}'",
-        next_step=plan.told.refresh,
+        what="There is no baseline to hold latency, memory, start-up and size against",
+        where=str(plan.cell),
+        expected=f"an entry '{entry_key(plan.cell)}' in the baseline of '{plan.cell.model}'",
+        next_step="onnx-harness baseline refresh --reason '...'",
     )
 
 

@@ -108,6 +108,8 @@ class HarnessState:
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
             self._runtimes.check_name(name)
+        if self.options.against_runtime is not None:
+            self._runtimes.check_name(f"cpu@{self.options.against_runtime}")
         for name in self.options.provider_options:
             find(name, self._runtimes.providers, where="--provider-option")
         self._loaded = with_known_providers(
@@ -327,6 +329,10 @@ class HarnessState:
             asked["as_of"] = [str(self._as_of.date), self._as_of.source]
         if not self.options.excuses_allowed:
             asked["runxfail"] = True
+        if self.options.measures_all:
+            asked["measure_all"] = True
+        if self.options.against_runtime is not None:
+            asked["against_runtime"] = self.options.against_runtime
         return asked
 
     def _judge_of_run(self) -> Gate:
@@ -376,8 +382,11 @@ class HarnessState:
             words += ["--harness-profile", self.options.profile]
         if self._seed is not None:
             words += ["--harness-seed", str(self._seed)]
-        if self._config.getoption("models"):
-            words += ["--models", self._config.getoption("models")]
+        if self.options.measures_all:
+            words += ["--measure-all"]
+        for name in ("models", "baselines", "against_runtime"):
+            if self._config.getoption(name):
+                words += [f"--{name.replace('_', '-')}", self._config.getoption(name)]
         return shlex.join(words)
 
 

@@ -126,7 +126,7 @@ class Session:
         return Slot(wall_ns=wall, waited_ns=waited)
 
     def timed_outputs(self, which: int, *, limit_s: float) -> dict[str, Value]:
-        """Return what the last timed run of a bound set gave."""
+        """Return the tensors that the last timed run of a bound set gave."""
         fields = {"set": which}
         reply, data = self._worker.request(
             "timed_outputs", fields, [], limit_s=limit_s, doing="reading outputs of timed runs"

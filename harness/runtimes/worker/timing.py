@@ -75,11 +75,15 @@ class Stopwatch:
         return wall, waited_ns(self._schedule) - before
 
     def outputs(self, which: int, buffers: list[Any]) -> list[list[Any]]:
-        """Describe what the last timed run of a set gave."""
+        """Describe the tensors that the last timed run of a set gave.
+
+        ONNX Runtime's Python interface reads sequences and maps of a plain run only.
+        """
         results = self._bindings[which].get_outputs()
         return [
             [name, values.from_ort_value(result, buffers)]
             for (name, _), result in zip(self._outputs, results)
+            if result.is_tensor()
         ]
 
     def _turns(self) -> Any:
