@@ -51,6 +51,24 @@ BLOCKING = frozenset({
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimingOptions:
+    """What a run was asked for about latency."""
+
+    cells: tuple[Cell, ...] = ()
+    """All latency items of the run, in their order: alarms are shared among them."""
+    screens_ahead: bool = True
+    """Whether later ones are screened while one waits for its confirmation."""
+    measures_all: bool = False
+    """Whether a cell is measured although its recipe did not change, or has no baseline."""
+    completes: bool = False
+    """Whether a cell is measured that lacks a baseline, or figures of this environment."""
+    against_runtime: str | None = None
+    """A runtime in which the candidate itself is run as its control."""
+    seed: int = 0
+    """Of every order that is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """What a run was asked for."""
 
@@ -68,6 +86,8 @@ class Selection:
     """The day on which known failures are judged; None lets none of them count."""
     localises: bool = True
     """Whether a parity failure is followed by the search for its origin."""
+    timing: TimingOptions = field(default_factory=TimingOptions)
+    """What is asked about latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

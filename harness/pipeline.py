@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.bounds import Bounds, Held, NoYardstick, Yardstick
 from harness.domain import dtypes, samples
-from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.cells import ANY, PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.compare import Comparison, compare
 from harness.domain.dtypes import DType
 from harness.domain.explanation import BoundFacts, Link, explain_output
@@ -18,22 +20,32 @@ from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.inputs import hash_values
 from harness.domain.model_facts import ModelFacts, judge_contract
 from harness.domain.placement import Placement, judge_placement
-from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, PROPERTIES, Question
+from harness.domain.questions import (
+    CONTRACT,
+    LATENCY,
+    PARITY,
+    PLACEMENT,
+    PROPERTIES,
+    Question,
+)
 from harness.domain.receipts import Receipt
 from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
 from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, Verdict, judge
-from harness.errors import HarnessError, RunFailed, WorkerDied
+from harness.errors import HarnessBug, HarnessError, RunFailed, WorkerDied
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
+from harness.latency.plans import Approved
 from harness.properties import InputSearch, outside_search
 from harness.runtimes.launchers import Launcher
+from harness.runtimes.quiet import Quiet
 from harness.runtimes.registry import Runtimes
 from harness.runtimes.sessions import Session
 
 if TYPE_CHECKING:
+    from harness.latency.judging import LatencyJudge
     from harness.localise.report import Report
 
 #: Findings of the contract that leave nothing to feed.
@@ -55,14 +67,19 @@ class Gate:
         runtimes: Runtimes,
         launcher: Launcher,
         cache: Path,
+        approved: Approved | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._timing, self._approved = selection.timing, approved
+        self._latency_judge: LatencyJudge | None = None
         self._skips_allowed = selection.skips_allowed
         self._localises = selection.localises
         self._evidence = Evidence(
             selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
         )
         self._bounds = Bounds(self._evidence)
+        self._providers = runtimes.providers
+        self.quiet = Quiet(say=say)
 
     def check(self, question: Question, cell: Cell) -> Judgement:
         """Return the verdict on one item."""
@@ -71,22 +88,34 @@ class Gate:
             PLACEMENT: self._placement,
             PARITY: self._parity,
             PROPERTIES: self._properties,
+            LATENCY: self._latency,
         }
-        try:
-            findings, receipt = ask[question](cell)
-        except HarnessError as error:
-            findings, receipt = (from_error(error),), Receipt()
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
-            told = _unusable_cache(error, self._evidence.cache, cell) or _bug(error, cell)
-            findings, receipt = (told,), Receipt()
-        judgement = judge(
-            question,
-            findings=findings,
-            receipt=receipt,
-            skips_allowed=self._skips_allowed,
-            known=self._evidence.known_failures(question, cell),
-        )
-        return self._with_origin(judgement, cell)
+        with ExitStack() as held:
+            try:
+                self._take_turn(held, question, cell)
+                findings, receipt = ask[question](cell)
+            except HarnessError as error:
+                findings, receipt = (from_error(error),), Receipt()
+            except Exception as error:  # noqa: BLE001 - a bug of ours must not look like the model's
+                told = _unusable_cache(error, self._evidence.cache, cell) or _bug(error, cell)
+                findings, receipt = (told,), Receipt()
+            judgement = judge(
+                question,
+                findings=findings,
+                receipt=receipt,
+                skips_allowed=self._skips_allowed,
+                known=self._evidence.known_failures(question, cell),
+            )
+            return self._with_origin(judgement, cell)
+
+    def _take_turn(self, held: ExitStack, question: Question, cell: Cell) -> None:
+        """Wait until nobody measures; who measures takes the machine alone, stage by stage."""
+        if question == LATENCY:
+            return
+        held.enter_context(self.quiet.shared())
+        provider = self._providers.get(short_name(cell.provider))
+        if cell.provider != ANY and provider is not None and not provider.forks:
+            held.enter_context(self.quiet.device(os.environ.get("CUDA_VISIBLE_DEVICES", "")))
 
     def origin(self, cell: Cell, *, budget_s: float) -> Report:
         """Return where the parity failure of a cell begins.
@@ -98,6 +127,15 @@ class Gate:
 
         with self._evidence.saying(f"searching where {cell} begins to fail"):
             return localise(self._evidence, cell, budget_s=budget_s)
+
+    def model_file(self, cell: Cell) -> tuple[Path, str]:
+        """Return the file of a cell's candidate, and its model hash.
+
+        Raises:
+            HarnessError: If there is none.
+        """
+        path, facts = self._evidence.sound_file(cell)
+        return path, facts.hash
 
     def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
         """Return for each output of a cell the chain of rules that decides how it is judged.
@@ -190,6 +228,27 @@ class Gate:
             return (outside,), Receipt()
         _refuse_wrong_interface(model, evidence.file(cell)[1], cell)
         return InputSearch(evidence, cell, compared=self._compared).judge()
+
+    def _latency(self, cell: Cell) -> Found:
+        model = self._evidence.model(cell)
+        if (declared := _not_applicable(model, cell)) is not None:
+            return (declared,), Receipt()
+        return self._judge_of_latency().judge(cell)
+
+    def _judge_of_latency(self) -> LatencyJudge:
+        from harness.latency.judging import LatencyJudge  # noqa: PLC0415 - many runs time nothing
+
+        if self._latency_judge is None:
+            if self._approved is None:
+                msg = "This gate knows no baselines"
+                raise HarnessBug(msg)
+            self._latency_judge = LatencyJudge(
+                self._evidence,
+                approved=self._approved,
+                options=self._timing,
+                alone=self.quiet.exclusive,
+            )
+        return self._latency_judge
 
     def _compared(self, cell: Cell, steps: tuple[Values, ...]) -> Found:
         """Run reference and candidate on the same inputs, and compare what they give."""

@@ -29,13 +29,16 @@ CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
 #: The search of an error's origin sees what a cell is made of, and nothing of how it is judged.
 MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
-MAY_IMPORT["duets"] = {"domain", "runtimes"}
+MAY_IMPORT["measuring"] = {"domain", "runtimes"}
+MAY_IMPORT["duets"] = {"domain", "runtimes", "measuring"}
+MAY_IMPORT["latency"] = CORE | {"evidence", "measuring", "duets"}
 MAY_IMPORT["properties"] = CORE | {"evidence", "search"}
-MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise", "properties"}
+MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "latency", "localise", "properties"}
+MAY_IMPORT["refresh"] = {"domain", "files", "results"}
 #: It judges mutants with the very gate that it puts to the test, so it stands above the pipeline.
 MAY_IMPORT["proving"] = CORE | {"evidence", "bounds", "pipeline"}
-MAY_IMPORT["plugin"] = CORE | {"evidence", "localise", "pipeline", "reports"}
-MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {"duets", "proving"}
+MAY_IMPORT["plugin"] = CORE | {"evidence", "latency", "localise", "pipeline", "reports"}
+MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {"duets", "measuring", "proving", "refresh"}
 #: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "safetensors"}
 ADAPTERS = {

@@ -10,6 +10,7 @@ from typer.main import get_command
 import harness
 from harness.cli import (
     PROGRAM,
+    baseline,
     compare,
     doctor,
     explain,
@@ -38,6 +39,7 @@ app.command(name="prove")(prove.prove)
 app.add_typer(runtime.app, name="runtime")
 app.add_typer(model.app, name="model")
 app.add_typer(reference.app, name="reference")
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(report.app, name="report")
 
 

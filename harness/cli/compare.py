@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from harness.domain.duet import Estimate
     from harness.domain.spec import ModelSpec
     from harness.domain.values import Values
-    from harness.duets import Measured, Side
+    from harness.duets import Duet, Quantity
     from harness.files.models import Model
+    from harness.measuring import Side
     from harness.runtimes.launchers import Launcher
     from harness.runtimes.registry import Runtimes
 
@@ -67,6 +68,7 @@ def compare(
     from harness.domain.duet import Outcome, check_scipy
     from harness.duets import Duet
     from harness.runtimes.launchers import LocalLauncher
+    from harness.runtimes.quiet import Quiet
 
     other = candidate or control
     for file in (control, other):
@@ -74,7 +76,7 @@ def compare(
     _refuse_same(control, other, provider, against)
     check_scipy()
     seed = secrets.randbits(32) if seed is None else seed
-    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}"):
+    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}") as say:
         runtimes = open_project().runtimes(launcher)
         with _drafted(control, launcher, runtimes) as model:
             sets = _sets(model, _sizes(dim or (), model.spec))
@@ -85,13 +87,14 @@ def compare(
                 sets=sets,
                 seed=seed,
             )
-            found = duet.judge()
+            with Quiet(say=say).exclusive():
+                duet.judge()
     if as_json:
-        print_json(_plain(found, sets, seed))
+        print_json(_plain(duet, sets, seed))
     else:
         names = (_named(other, provider), _named(control, against or provider))
-        print(*_lines(found, names, sets, seed), sep="\n")
-    raise typer.Exit(0 if found.outcome in {Outcome.SAME, Outcome.FASTER} else 1)
+        print(*_lines(duet, names, sets, seed), sep="\n")
+    raise typer.Exit(0 if duet.latency.outcome in {Outcome.SAME, Outcome.FASTER} else 1)
 
 
 def _refuse_same(control: Path, candidate: Path, provider: str, against: str | None) -> None:
@@ -157,7 +160,7 @@ def _sets(model: Model, sizes: Mapping[str, int]) -> list[Values]:
 def _side(file: Path, provider: str, runtimes: Runtimes, threads: int) -> Side:
     from harness.domain.session import SessionConfig
     from harness.domain.spec import Limits
-    from harness.duets import Side
+    from harness.measuring import Side
 
     resolved = runtimes.resolve(provider)
     limits = Limits()
@@ -171,29 +174,51 @@ def _named(file: Path, provider: str) -> str:
     return f"'{file}' on {provider}"
 
 
-def _lines(
-    found: Measured, names: tuple[str, str], sets: Sequence[Values], seed: int
-) -> Iterator[str]:
-    from harness.domain.duet import CONFIDENCE, estimate
+def _lines(duet: Duet, names: tuple[str, str], sets: Sequence[Values], seed: int) -> Iterator[str]:
+    from harness.duets import CANDIDATE, CONTROL
 
     candidate, control = names
-    words = _WORDS.get(found.outcome.value, "was not judged against")
+    found, ours, theirs = duet.latency, duet.arms[CANDIDATE], duet.arms[CONTROL]
+    words = _WORDS.get(_outcome(duet), "was not judged against")
     yield f"{candidate} {words} {control}: {_change(found.estimate)}"
-    yield f"  p50:      {found.candidate_ms:.4g} ms, control {found.control_ms:.4g} ms"
-    low, high = (found.estimate.bound(CONFIDENCE, upper=side) for side in (False, True))
-    yield f"  interval: {_percent(low)} to {_percent(high)} ({CONFIDENCE:.1%} one-sided each)"
+    yield f"  p50:      {ours.p50_ms:.4g} ms, control {theirs.p50_ms:.4g} ms"
+    low, high = _interval(duet)
+    yield f"  interval: {low:+.2%} to {high:+.2%} ({1 - found.rule.alarm:.1%} one-sided each)"
+    yield from _stage_lines(found)
+    yield f"  start-up: {ours.startup_ms:.4g} ms, control {theirs.startup_ms:.4g} ms"
+    memory = (max(arm.memory_bytes) / 2**20 for arm in (ours, theirs))
+    yield "  memory:   {:.1f} MiB, control {:.1f} MiB".format(*memory)
+    shapes = ", ".join(f"{name} {shape}" for name, shape in _shapes(sets[0]).items())
+    yield f"  inputs:   {plural(len(sets), 'set')} of {shapes}"
+    calls, waited = (sum(getattr(arm, name) for arm in duet.arms.values())
+                     for name in ("calls", "waited"))  # fmt: skip
+    yield f"  measured: {calls:,} calls, {waited:,} of them beside busy processes"
+    yield f"  seed:     {seed}"
+    if advice := _ADVICE.get(_outcome(duet)):
+        yield f"  next:     {advice}"
+
+
+def _stage_lines(found: Quantity) -> Iterator[str]:
+    from harness.domain.duet import estimate
+
     for number, stage in enumerate(found.stages):
         name = "screen" if number == 0 else f"confirmation {number}"
         told = f"{_change(estimate(stage.candidate))} over {plural(len(stage.candidate), 'pair')}"
         if stage.sentinel:
             told += f"; the control's second copy {_change(estimate(stage.sentinel))}"
         yield f"  {name}: {told}"
-    shapes = ", ".join(f"{name} {shape}" for name, shape in _shapes(sets[0]).items())
-    yield f"  inputs:   {plural(len(sets), 'set')} of {shapes}"
-    yield f"  measured: {found.calls:,} calls, {found.waited:,} of them beside busy processes"
-    yield f"  seed:     {seed}"
-    if advice := _ADVICE.get(found.outcome.value):
-        yield f"  next:     {advice}"
+
+
+def _outcome(duet: Duet) -> str:
+    outcome = duet.latency.outcome
+    return outcome.value if outcome else ""
+
+
+def _interval(duet: Duet) -> list[float]:
+    """Return both bounds of the change, at the rule's confidence."""
+    found = duet.latency
+    sides = (found.estimate.bound(1 - found.rule.alarm, upper=side) for side in (False, True))
+    return [math.expm1(each) for each in sides]
 
 
 _WORDS = {
@@ -208,12 +233,8 @@ _ADVICE = {
 }
 
 
-def _percent(log_ratio: float) -> str:
-    return f"{math.expm1(log_ratio):+.2%}"
-
-
 def _change(found: Estimate) -> str:
-    return _percent(found.effect)
+    return f"{math.expm1(found.effect):+.2%}"
 
 
 def _shapes(feeds: Values) -> dict[str, list[int]]:
@@ -222,25 +243,32 @@ def _shapes(feeds: Values) -> dict[str, list[int]]:
     return {name: list(np.shape(np.asarray(value))) for name, value in feeds.items()}
 
 
-def _plain(found: Measured, sets: Sequence[Values], seed: int) -> dict[str, Any]:
+def _plain(duet: Duet, sets: Sequence[Values], seed: int) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from harness.domain.duet import CONFIDENCE
+    from harness.duets import CANDIDATE, CONTROL
 
-    bounds = [found.estimate.bound(CONFIDENCE, upper=side) for side in (False, True)]
+    found, ours, theirs = duet.latency, duet.arms[CANDIDATE], duet.arms[CONTROL]
     return {
-        "outcome": found.outcome.value,
+        "outcome": _outcome(duet),
         "change": math.expm1(found.estimate.effect),
-        "interval": [math.expm1(each) for each in bounds],
+        "interval": _interval(duet),
         "estimate": asdict(found.estimate),
         "stages": [
             {"candidate": list(stage.candidate), "sentinel": list(stage.sentinel)}
             for stage in found.stages
         ],
-        "candidate_ms": found.candidate_ms,
-        "control_ms": found.control_ms,
-        "calls": found.calls,
-        "calls_beside_busy_processes": found.waited,
+        **{
+            f"{name}_{key}": value
+            for name, arm in (("candidate", ours), ("control", theirs))
+            for key, value in (
+                ("ms", arm.p50_ms),
+                ("startup_ms", arm.startup_ms),
+                ("memory_bytes", max(arm.memory_bytes)),
+            )
+        },
+        "calls": sum(arm.calls for arm in duet.arms.values()),
+        "calls_beside_busy_processes": sum(arm.waited for arm in duet.arms.values()),
         "inputs": _shapes(sets[0]),
         "sets": len(sets),
         "seed": seed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -61,15 +61,18 @@ def print_table(
 
 
 @contextmanager
-def saying(text: str) -> Iterator[None]:
-    """Show what is being done while it is done, on a terminal only."""
+def saying(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done while it is done, on a terminal only.
+
+    What is yielded shows another text instead; an empty one brings the first back.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield lambda other: status.update(other or text)
 
 
 def plural(count: int, noun: str) -> str:

@@ -20,6 +20,14 @@ ModelsFolder = Annotated[
         help="Folder of the models. Default: `models` of the settings, else ./models.",
     ),
 ]
+BaselinesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--baselines",
+        metavar="DIR",
+        help="Folder of the baselines. Default: `baselines` of the settings, else ./baselines.",
+    ),
+]
 
 
 class Project:

@@ -16,31 +16,52 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.errors import EnvironmentProblem
 
-#: Slowdown that matters, as a log ratio: about 1 %. Twice that is to be seen in 95 % of all runs.
-BOUND = 0.010
-#: Above this share of the bound a screened cell is looked at again.
-SUSPICIOUS = 0.6
 #: Pairs of the screen, and of each confirmation.
 SCREEN_PAIRS, CONFIRM_PAIRS = 16, 16
 #: The screen and two confirmations.
 STAGES = 3
 #: After so many pairs the screen may find "same", and nothing else.
 EARLY_PAIRS = 8
-#: Scatter of single pairs of one unchanged model that is assumed before any was seen, and how many
-#: pairs that assumption is worth: measured 0.003 to 0.010 on shared machines.
-PRIOR_SD, PRIOR_PAIRS = 0.008, 8
-#: One-sided confidence that all pairs together must give to what every stage saw.
-CONFIDENCE = 0.999
-#: Scatter of pairs beyond which nothing is judged, unless the effect is so many standard errors.
-UNSTABLE_SD, CLEAR_ERRORS = 0.05, 6.0
+#: How many pairs the assumed scatter of a `Rule` is worth.
+PRIOR_PAIRS = 8
+#: Above this share of the bound a screened cell is looked at again.
+SUSPICIOUS = 0.6
+#: Scatter of pairs, in multiples of the assumed one, beyond which nothing is judged, unless the
+#: effect is so many standard errors.
+UNSTABLE, CLEAR_ERRORS = 6.0, 6.0
+#: Chance of a red build without cause, over all decisions of a run; and the most that a single
+#: decision is given of it.
+BUILD_ALARMS, CELL_ALARMS = 0.01, 0.001
 #: Efficiency of the pseudomedian and of the median absolute deviation's scale for normal errors.
 EFFICIENCY, MAD_TO_SD = 3 / math.pi, 1.4826
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a duet asks of one quantity."""
+
+    bound: float
+    """Difference that matters, as a log ratio; twice that is to be seen in 95 % of all runs."""
+    prior_sd: float
+    """Scatter of single pairs of one unchanged model that is assumed before any was seen."""
+    alarm: float = CELL_ALARMS
+    """Chance, one-sided, of calling a difference that is none."""
+
+    def among(self, decisions: int) -> Rule:
+        """Return this rule for one of so many decisions of a run (Bonferroni)."""
+        return replace(self, alarm=min(CELL_ALARMS, BUILD_ALARMS / max(decisions, 1)))
+
+
+#: Median call: 1 %. Single pairs of one model scattered by 0.3 to 1 % on shared machines.
+LATENCY = Rule(bound=0.010, prior_sd=0.008)
+#: Creating a session and its first run: each worker gives one sample only, hence 10 %.
+STARTUP = Rule(bound=math.log(1.1), prior_sd=0.05)
 
 
 class Outcome(enum.Enum):
@@ -120,62 +141,65 @@ def observation(candidate_ns: Sequence[float], control_ns: Sequence[float]) -> f
     return float(np.median(ratios))
 
 
-def estimate(observations: Sequence[float]) -> Estimate:
+def estimate(observations: Sequence[float], rule: Rule = LATENCY) -> Estimate:
     """Return the effect over pairs: the pseudomedian, which ignores tails and keeps power.
 
-    Its scale comes from the median absolute deviation, mixed with `PRIOR_SD` as if that were
-    `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
+    Its scale comes from the median absolute deviation, mixed with the rule's assumption as if that
+    were `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
     """
     values = np.asarray(observations, dtype=np.float64)
     count = values.size
     first, second = np.triu_indices(count)
     effect = float(np.median((values[first] + values[second]) / 2))
     seen = MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
-    spread = math.sqrt((PRIOR_PAIRS * PRIOR_SD**2 + count * seen**2) / (PRIOR_PAIRS + count))
+    spread = math.sqrt((PRIOR_PAIRS * rule.prior_sd**2 + count * seen**2) / (PRIOR_PAIRS + count))
     error = spread / math.sqrt(EFFICIENCY * count)
     return Estimate(effect=effect, error=error, spread=seen, pairs=count)
 
 
-def is_same(observations: Sequence[float]) -> bool:
-    """Return whether both are as fast: with 95 % confidence both ways, less than the bound."""
-    found = estimate(observations)
+def is_same(observations: Sequence[float], rule: Rule = LATENCY) -> bool:
+    """Return whether both are alike: with 95 % confidence both ways, less than the bound apart."""
+    found = estimate(observations, rule)
     above, below = (found.bound(0.95, upper=side) for side in (True, False))
-    return below > -BOUND and above < BOUND and abs(found.effect) < SUSPICIOUS * BOUND
+    return below > -rule.bound and above < rule.bound and not _is_suspicious(found, rule)
 
 
-def is_suspicious(observations: Sequence[float]) -> bool:
-    """Return whether the screen's effect is large enough to be looked at again."""
-    return abs(estimate(observations).effect) >= SUSPICIOUS * BOUND
-
-
-def decide(stages: Sequence[Stage]) -> Outcome | None:
+def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
     """Return the outcome after these stages, None if another one is needed."""
-    screen = estimate(stages[0].candidate)
-    if screen.spread > UNSTABLE_SD and abs(screen.effect) < CLEAR_ERRORS * screen.error:
+    screen = estimate(stages[0].candidate, rule)
+    scatters = screen.spread > UNSTABLE * rule.prior_sd
+    if scatters and abs(screen.effect) < CLEAR_ERRORS * screen.error:
         return Outcome.UNSTABLE
-    if not is_suspicious(stages[0].candidate):
-        return Outcome.SAME if is_same(stages[0].candidate) else Outcome.UNSTABLE
+    if not _is_suspicious(screen, rule):
+        if is_same([each for stage in stages for each in stage.candidate], rule):
+            return Outcome.SAME
+        return Outcome.UNSTABLE if len(stages) == STAGES else None
     sign = math.copysign(1.0, screen.effect)
     for stage in stages[1:]:
-        if (outcome := _refuted(stage, sign)) is not None:
+        if (outcome := _refuted(stage, sign, rule)) is not None:
             return outcome
-    return _together(stages, sign) if len(stages) == STAGES else None
+    return _together(stages, sign, rule) if len(stages) == STAGES else None
 
 
-def _refuted(stage: Stage, sign: float) -> Outcome | None:
+def _is_suspicious(found: Estimate, rule: Rule) -> bool:
+    """Return whether an effect is large enough to be looked at again."""
+    return abs(found.effect) >= SUSPICIOUS * rule.bound
+
+
+def _refuted(stage: Stage, sign: float, rule: Rule) -> Outcome | None:
     """Return the outcome if a confirmation did not see what the screen saw, else None."""
-    sentinel, found = estimate(stage.sentinel).effect, estimate(stage.candidate).effect
-    if abs(sentinel) > max(BOUND, abs(found)) / 2:
+    sentinel, found = (estimate(each, rule).effect for each in (stage.sentinel, stage.candidate))
+    if abs(sentinel) > max(rule.bound, abs(found)) / 2:
         return Outcome.CONTAMINATED
-    if sign * found >= SUSPICIOUS * BOUND:
+    if sign * found >= SUSPICIOUS * rule.bound:
         return None
-    return Outcome.SAME if is_same(stage.candidate) else Outcome.UNDECIDED
+    return Outcome.SAME if is_same(stage.candidate, rule) else Outcome.UNDECIDED
 
 
-def _together(stages: Sequence[Stage], sign: float) -> Outcome:
+def _together(stages: Sequence[Stage], sign: float, rule: Rule) -> Outcome:
     """Return the outcome over the pairs of all stages."""
-    found = estimate([each for stage in stages for each in stage.candidate])
-    nearest = found.bound(CONFIDENCE, upper=sign < 0)
-    if sign * found.effect < BOUND or sign * nearest <= 0:
+    found = estimate([each for stage in stages for each in stage.candidate], rule)
+    nearest = found.bound(1 - rule.alarm, upper=sign < 0)
+    if sign * found.effect < rule.bound or sign * nearest <= 0:
         return Outcome.UNDECIDED
     return Outcome.SLOWER if sign > 0 else Outcome.FASTER

@@ -48,6 +48,7 @@ CODES: dict[str, Severity] = {
     "provider.no-device": Severity.FAIL,
     "runtime.broken": Severity.ERROR,
     "cache.unusable": Severity.ERROR,
+    "lock.unusable": Severity.ERROR,
     # sessions and workers
     "session.refused": Severity.FAIL,
     "session.option": Severity.ERROR,

@@ -61,6 +61,8 @@ class ProjectSettings:
     artefacts: str | None = None
     """Folder of the controls' model files, relative to the project, or any fsspec URL; by default
     `artefacts` inside the folder of baselines."""
+    largest_artefact_mb: float | None = None
+    """Size beyond which a control's file is not kept, MB; without it every one is."""
     runtimes: dict[str, RuntimeSettings] = field(default_factory=dict)
     """Runtimes by name."""
     providers: dict[str, ProviderSettings] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,18 +12,20 @@ class Receipt:
     """The evidence of one item.
 
     `counts` are what was really done (outputs compared, elements compared, nodes placed, ...);
-    `facts` are hashes, versions and figures that identify it.
+    `facts` are hashes, versions and figures that identify it; `measured` holds all that a baseline
+    needs of what was measured, as JSON values.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def plus(
         self, *, counts: dict[str, int] | None = None, facts: dict[str, str] | None = None
     ) -> Receipt:
         """Return this receipt with `counts` added up and `facts` added."""
         added = {name: self.counts.get(name, 0) + number for name, number in (counts or {}).items()}
-        return Receipt(counts={**self.counts, **added}, facts={**self.facts, **(facts or {})})
+        return replace(self, counts={**self.counts, **added}, facts={**self.facts, **(facts or {})})
 
     def zeros(self, required: Iterable[str]) -> tuple[str, ...]:
         """Return the counters of `required` that are zero or absent (`a|b`: both of them)."""

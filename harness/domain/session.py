@@ -89,6 +89,7 @@ class SessionFacts:
     placement: dict[str, tuple[NodeInfo, ...]] | None
     """Provider to nodes; None where this ONNX Runtime does not record it."""
     load_ms: float
+    """Creating the session, without waiting for a core that other processes had."""
     start_method: str
     """`fork` or `spawn`."""
     optimizers: tuple[str, ...] = ()

@@ -777,6 +777,8 @@ class ModelSpec:
     """What the model does, in a word."""
     summary: str = ""
     """One sentence for lists."""
+    aliases: tuple[str, ...] = ()
+    """Former names of the model; baselines are found under them."""
     requires: tuple[str, ...] = ()
     """Distributions that candidate and reference need; a missing one means "not judged"."""
     variants: dict[str, Variant] = field(default_factory=dict)

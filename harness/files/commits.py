@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import getpass
 import os
 import re
 import shutil
@@ -64,6 +65,18 @@ def last_commit(folder: Path) -> dict[str, str]:
     if (found := _CHANGE.fullmatch(told)) is None:
         return {}
     return {"commit": found["commit"], "date": found["date"]}
+
+
+def head(folder: Path) -> str:
+    """Return the hash of the commit that is checked out; empty outside a repository."""
+    told = _git(folder, "rev-parse", "HEAD")
+    return told if re.fullmatch(r"[0-9a-f]{40,64}", told) else ""
+
+
+def author(folder: Path) -> str:
+    """Return who works here: git's name for them, else the account's."""
+    told = _git(folder, "config", "user.name")
+    return getpass.getuser() if told.startswith("git ") else told
 
 
 def _git(folder: Path, *arguments: str) -> str:

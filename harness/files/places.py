@@ -1,4 +1,4 @@
-"""Where the harness keeps what it makes: caches that can be deleted, runtimes that are kept."""
+"""Where the harness keeps what it makes: caches that can be deleted, runtimes to keep, locks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import platformdirs
 from harness.errors import UsageProblem
 
 APPLICATION = "onnx-harness"
+#: The same for all users and jobs; `TMPDIR` may name another folder for each.
+TEMPORARY = Path("/tmp")  # noqa: S108 - files there are opened without following links
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -43,3 +45,8 @@ def runtimes_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of runtimes: `ONNX_HARNESS_RUNTIMES`, else the user's data folder."""
     own = environment.get("ONNX_HARNESS_RUNTIMES")
     return Path(own) if own else platformdirs.user_data_path(APPLICATION) / "runtimes"
+
+
+def locks_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the machine's locks: `ONNX_HARNESS_LOCKS`, else /tmp."""
+    return Path(environment.get("ONNX_HARNESS_LOCKS") or TEMPORARY)

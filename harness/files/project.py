@@ -48,6 +48,14 @@ def load_settings(root: Path) -> ProjectSettings:
     return _validated(shared or {}, root / PYPROJECT)
 
 
+def artefacts_place(settings: ProjectSettings, root: Path, baselines: Path) -> str | Path:
+    """Return where controls are kept: beside the baselines, unless the settings name a place."""
+    place = settings.artefacts
+    if place is None:
+        return baselines / "artefacts"
+    return place if "://" in place else root / place
+
+
 def _validated(tables: dict[str, Any], path: Path) -> ProjectSettings:
     title = f"Settings file '{path.name}'"
     help_at = "docs/providers.md has all settings"

@@ -21,7 +21,18 @@ REFUSAL = "onnx_harness_refusal"
 PROBLEM = pytest.StashKey[str]()
 NOTHING_JUDGED = "ERROR: Nothing was judged: every item was skipped, so this run proves nothing"
 #: Options that ask for the harness.
-OPTIONS = ("provider", "model", "models", "provider_option", "no_skips", "as_of", "harness_json")
+OPTIONS = (
+    "provider",
+    "model",
+    "models",
+    "provider_option",
+    "no_skips",
+    "as_of",
+    "harness_json",
+    "baselines",
+    "measure_all",
+    "against_runtime",
+)
 #: Options whose values may be 0 or empty.
 SEARCHED = ("harness_profile", "harness_seed")
 MARKERS = {
@@ -29,6 +40,7 @@ MARKERS = {
     "placement": "do the nodes really run on the provider that was asked for?",
     "parity": "does the candidate compute what its reference computes?",
     "properties": "does parity hold over the whole input space that the spec declares?",
+    "latency": "is the candidate as fast, as small and as quick to start as its baseline?",
 }
 
 
@@ -97,6 +109,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="Choose the examples of the properties suite. Default: by model; with nightly at "
         "random, told in every receipt.",
+    )
+    group.addoption(
+        "--baselines",
+        default=None,
+        metavar="DIR",
+        help="Folder of the baselines. Default: `baselines` of the settings, else ./baselines.",
+    )
+    group.addoption(
+        "--measure-all",
+        action="store_true",
+        help="Time every cell of the latency suite, also those whose recipe did not change since "
+        "their baseline and those without one. Default: off.",
+    )
+    group.addoption(
+        "--against-runtime",
+        default=None,
+        metavar="NAME",
+        help="Hold each candidate against itself in this runtime, such as ort-1.31, instead of "
+        "its baseline. Default: none.",
     )
     group.addoption(
         "--harness-json",

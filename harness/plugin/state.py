@@ -20,16 +20,20 @@ import pytest
 import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.known_failures import AsOf
+from harness.domain.project import ProjectSettings
 from harness.domain.providers import did_you_mean, find
-from harness.domain.questions import QUESTIONS, Question
+from harness.domain.questions import LATENCY, QUESTIONS, Question
 from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
-from harness.evidence import Selection
+from harness.evidence import Selection, TimingOptions
 from harness.files import places
+from harness.files.artefacts import Artefacts
+from harness.files.baselines import Baselines
 from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
-from harness.files.project import find_root, load_settings
+from harness.files.project import artefacts_place, find_root, load_settings
+from harness.latency.plans import Approved
 from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
@@ -67,6 +71,10 @@ class HarnessOptions:
     record: Path | None
     profile: str
     seed: int | None
+    baselines: Path
+    artefacts: str | Path
+    measures_all: bool
+    against_runtime: str | None
 
 
 def activate(config: pytest.Config) -> HarnessState:
@@ -94,7 +102,7 @@ class HarnessState:
         self._config = config
         root = find_root(config.invocation_params.dir)
         settings = load_settings(root)
-        self.options = _options(config, root, settings.models)
+        self.options = _options(config, root, settings)
         self._cache = places.writable(places.cache_folder(), "ONNX_HARNESS_CACHE")
         self._launcher = LocalLauncher()
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
@@ -113,6 +121,7 @@ class HarnessState:
         self._progress = Progress(config)
         self._gate: Gate | None = None
         self._made = 0
+        self._timed: tuple[Cell, ...] = ()
         self._seed = self.options.seed
         if self._seed is None and self.options.profile == "nightly":
             self._seed = secrets.randbelow(2**32)
@@ -153,7 +162,14 @@ class HarnessState:
             what = f"Provider option for '{idle[0]}', which does not take part in this run"
             msg = f"{what}\n  next:     add --provider {idle[0]}, or drop the option"
             raise pytest.UsageError(msg)
-        cells = [cell for model in asked for cell in model.cells(self._providers_of(model))]
+        of_latency = question == LATENCY.name
+        cells = [
+            cell
+            for model in asked
+            for cell in (model.timed_cells if of_latency else model.cells)(
+                self._providers_of(model)
+            )
+        ]
         if not cells:
             msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
             raise pytest.UsageError(msg)
@@ -201,7 +217,10 @@ class HarnessState:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put items of one session together; refuse a selection that leaves a named model out."""
+        """Put items of one session together; refuse a selection that leaves a named model out.
+
+        Latency comes last of all, also behind what is not ours: it needs the machine alone.
+        """
         problem = self._unchecked(items)
         if problem:
             refuse(self._config, problem, items)
@@ -209,6 +228,9 @@ class HarnessState:
         by_session = sorted((items[index] for index in ours), key=_session_key)
         for index, item in zip(ours, by_session, strict=True):
             items[index] = item
+        items.sort(key=_measures)
+        timed = (_cell(item) for item in items if _question(item) == LATENCY.name)
+        self._timed = tuple(cell for cell in timed if cell is not None)
 
     def _unchecked(self, items: list[pytest.Item]) -> str:
         """Return what the selection would leave out in silence, or nothing."""
@@ -317,12 +339,23 @@ class HarnessState:
                 localises=self.options.localises,
                 profile=self.options.profile,
                 seed=self._seed,
+                timing=TimingOptions(
+                    cells=self._timed,
+                    screens_ahead=not hasattr(self._config, "workerinput"),  # another's item else
+                    measures_all=self.options.measures_all,
+                    against_runtime=self.options.against_runtime,
+                    seed=secrets.randbits(32) if self._seed is None else self._seed,
+                ),
             )
             self._gate = Gate(
                 selection,
                 runtimes=self._runtimes,
                 launcher=self._launcher,
                 cache=self._cache,
+                approved=Approved(
+                    baselines=Baselines(self.options.baselines),
+                    artefacts=Artefacts(self.options.artefacts, self._cache),
+                ),
                 say=self._progress.say,
             )
         return self._gate
@@ -360,13 +393,15 @@ class ItemGate:
         self._state.require(question, cell, current)
 
 
-def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
+def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> HarnessOptions:
     given = config.getoption("models")
     if given == "":
         msg = "--models names no folder"
         raise UsageProblem(msg, next_step="give a folder, or leave the option out")
     return HarnessOptions(
-        models=root / models if given is None else Path(config.invocation_params.dir, given),
+        models=root / settings.models
+        if given is None
+        else Path(config.invocation_params.dir, given),
         model_globs=tuple(config.getoption("model")),
         providers=tuple(dict.fromkeys(config.getoption("provider"))),
         provider_options=_provider_options(config.getoption("provider_option")),
@@ -377,7 +412,27 @@ def _options(config: pytest.Config, root: Path, models: str) -> HarnessOptions:
         record=_record_path(config),
         profile=config.getoption("harness_profile") or "ci",
         seed=config.getoption("harness_seed"),
+        baselines=(baselines := _baselines(config, root, settings)),
+        artefacts=artefacts_place(settings, root, baselines),
+        measures_all=config.getoption("measure_all"),
+        against_runtime=config.getoption("against_runtime"),
     )
+
+
+def _baselines(config: pytest.Config, root: Path, settings: ProjectSettings) -> Path:
+    given = config.getoption("baselines")
+    if given is None:
+        return root / settings.baselines
+    folder = Path(config.invocation_params.dir, given)
+    if not folder.is_dir():
+        msg = f"Baselines folder '{given}' does not exist"
+        raise UsageProblem(
+            msg,
+            where="--baselines",
+            expected="a folder that `onnx-harness baseline refresh` wrote",
+            next_step="correct the path, or leave the option out",
+        )
+    return folder
 
 
 def _record_path(config: pytest.Config) -> Path | None:
@@ -443,6 +498,11 @@ def _cell(item: pytest.Item) -> Cell | None:
 
 def _question(item: pytest.Item) -> str:
     return next((name for name in QUESTIONS if item.get_closest_marker(name)), "")
+
+
+def _measures(item: pytest.Item) -> bool:
+    """Return whether an item measures, and so needs the machine alone."""
+    return _cell(item) is not None and _question(item) == LATENCY.name
 
 
 def _session_key(item: pytest.Item) -> tuple[str, str, str, int]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import harness
 from harness.domain.cells import Cell, parts, short_name
 from harness.domain.findings import Finding
-from harness.domain.questions import QUESTIONS
+from harness.domain.questions import LATENCY, QUESTIONS
 from harness.domain.spec import STRICT, ModelSpec
 from harness.domain.verdict import Judgement, Verdict, is_expected
 from harness.errors import UsageProblem
@@ -32,6 +32,9 @@ class DeclaredModel(Protocol):
 
     def cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
         """Return its cells."""
+
+    def timed_cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
+        """Return its cells as the latency suite sees them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class ItemRecord:
     """Counters of the receipt."""
     facts: dict[str, str] = field(default_factory=dict)
     """Hashes, versions and figures of the receipt."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """Latency items: recipe, environment, nodes and timing, as a baseline keeps them."""
     duration_s: float = 0.0
     """Wall time of the item, seconds."""
 
@@ -81,6 +86,7 @@ class ItemRecord:
             findings=tuple(map(_plain, judgement.findings)),
             counts=dict(judgement.receipt.counts),
             facts=dict(judgement.receipt.facts),
+            measured=dict(judgement.receipt.measured),
             duration_s=round(duration_s, 6),
         )
 
@@ -172,11 +178,11 @@ def item_key(question: str, cell: str) -> str:
 
 def declared_items(model: DeclaredModel) -> Iterator[DeclaredItem]:
     """Yield the items that a model's spec declares, on its own providers."""
-    cells = model.cells()
     spec: ModelSpec | None = getattr(model, "spec", None)
     for name, question in QUESTIONS.items():
         if spec is None and name != "contract":
             continue
+        cells = model.timed_cells() if question is LATENCY else model.cells()
         for part in parts(cells, question.depth):
             use = spec.providers.get(short_name(part.provider)) if spec else None
             excused = use is not None and use.not_applicable is not None

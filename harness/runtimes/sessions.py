@@ -90,8 +90,8 @@ class Session:
             )
         return RunResult(outputs=_decoded(reply, data), run_ms=reply["run_ns"] / 1e6)
 
-    def bind(self, sets: Sequence[Values], *, limit_s: float) -> None:
-        """Bind sets of inputs for timed runs; each is run once.
+    def bind(self, sets: Sequence[Values], *, limit_s: float) -> float:
+        """Bind sets of inputs for timed runs; each is run once. Return what the first took, ms.
 
         Raises:
             RunFailed: If ONNX Runtime refused, or an input cannot be bound.
@@ -102,16 +102,25 @@ class Session:
             {name: encode(value, buffers) for name, value in feeds.items()} for feeds in sets
         ]
         doing = "binding inputs for timed runs"
-        self._worker.request("bind", {"sets": described}, buffers, limit_s=limit_s, doing=doing)
+        reply, _ = self._worker.request(
+            "bind", {"sets": described}, buffers, limit_s=limit_s, doing=doing
+        )
+        return float(reply["first_ns"]) / 1e6
 
-    def time(self, calls: int, *, limit_s: float) -> Slot:
+    def time(self, calls: int, *, limit_s: float, drops_first: bool = True) -> Slot:
         """Run `calls` times on the bound sets in turn, after one call that does not count.
+
+        Args:
+            calls: How many are timed.
+            limit_s: Seconds before the worker is killed.
+            drops_first: Whether there is that call: another process ran before it, and has left
+                its data in the caches.
 
         Raises:
             RunFailed: If ONNX Runtime refused.
             WorkerDied: If the worker crashed or was too slow.
         """
-        fields = {"calls": calls}
+        fields = {"calls": calls, "drops": int(drops_first)}
         _, data = self._worker.request("time", fields, [], limit_s=limit_s, doing="timed runs")
         wall, waited = (np.frombuffer(part, dtype=np.int64) for part in data)
         return Slot(wall_ns=wall, waited_ns=waited)
@@ -123,6 +132,16 @@ class Session:
             "timed_outputs", fields, [], limit_s=limit_s, doing="reading outputs of timed runs"
         )
         return _decoded(reply, data)
+
+    def memory_bytes(self, *, limit_s: float) -> int:
+        """Return the worker's greatest resident memory so far, above that before the session.
+
+        Zero where the system does not tell.
+        """
+        reply, _ = self._worker.request(
+            "memory", {}, [], limit_s=limit_s, doing="asking for memory"
+        )
+        return int(reply["grown_bytes"])
 
     def log_tail(self) -> str:
         """Return the last lines of the worker's log."""

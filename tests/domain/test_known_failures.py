@@ -37,7 +37,7 @@ SHAPE = Finding(code="parity.shape", what="other shape")
 #: Codes that no spec can excuse, and why: it was not read; the machine is what is wrong; it goes by
 #: its cause; it is about one.
 NEVER_EXCUSED = {
-    *("spec.invalid", "cache.unusable"),
+    *("spec.invalid", "cache.unusable", "lock.unusable"),
     *("blocked", "known-failure.passed", "known-failure.expired"),
 }
 

@@ -1,7 +1,7 @@
 """The program of an inference worker: it opens one ONNX Runtime session and runs it.
 
-Requests: `facts`, `open`, `run`, `profile`, and for latency `bind`, `time`, `timed_outputs`.
-Both of ONNX Runtime's own fallbacks are off: the
+Requests: `facts`, `open`, `run`, `profile`, and for latency `bind`, `time`, `timed_outputs`,
+`memory`. Both of ONNX Runtime's own fallbacks are off: the
 retry at construction (`enable_fallback=0`) and the silent re-creation of the session on other
 providers in the middle of a run (`disable_fallback`).
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from . import values
 from .serve import Refused
-from .timing import Stopwatch
+from .timing import Stopwatch, open_schedule, peak_bytes, waited_ns
 
 #: Tells where the external data of a model lies that is given as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -57,6 +57,8 @@ class Inference:
         self._outputs: list[Any] = []
         self._gives_foreign = False
         self._stopwatch: Any = None
+        self._peak_before = 0
+        self._schedule = -1
 
     def facts(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Tell what this build of ONNX Runtime has, after loading what was asked for."""
@@ -76,7 +78,9 @@ class Inference:
         if request.get("cores"):
             os.sched_setaffinity(0, request["cores"])  # threads of the session inherit it
         ort = self._import(request)
-        started, logged = time.perf_counter_ns(), _log_size()
+        self._peak_before = peak_bytes()
+        self._schedule, logged = open_schedule(), _log_size()
+        started, waited = time.perf_counter_ns(), waited_ns(self._schedule)
         options = self._options(request)
         providers = [(name, settings) for name, settings in request["providers"]]
         model = _given_model(request)
@@ -88,7 +92,7 @@ class Inference:
         session.disable_fallback()
         self._keep(session)
         return {
-            "load_ns": time.perf_counter_ns() - started,
+            "load_ns": time.perf_counter_ns() - started - (waited_ns(self._schedule) - waited),
             "version": ort.__version__,
             "providers": session.get_providers(),
             "provider_options": session.get_provider_options(),
@@ -132,17 +136,23 @@ class Inference:
 
     def bind(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
         """Bind sets of inputs for timed runs."""
-        self._stopwatch = Stopwatch(self._ort, self._session, request["sets"], buffers)
-        return {}, []
+        self._stopwatch = Stopwatch(
+            self._ort, self._session, request["sets"], buffers, schedule=self._schedule
+        )
+        return {"first_ns": self._stopwatch.first_ns}, []
 
     def timed(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Time a slot of calls; the buffers hold ns as int64: wall, and waiting for a core."""
-        return {}, list(self._stopwatch.slot(request["calls"]))
+        return {}, list(self._stopwatch.slot(request["calls"], request["drops"]))
 
     def timed_outputs(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Give what the last timed run of a set left in its outputs."""
         out: list[Any] = []
         return {"outputs": self._stopwatch.outputs(request["set"], out)}, out
+
+    def memory(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
+        """Tell how far resident memory has grown at most since before the session."""
+        return {"grown_bytes": peak_bytes() - self._peak_before}, []
 
     def profile(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
         """End profiling and return which provider ran each node: provider, node, operator."""
@@ -309,5 +319,6 @@ HANDLERS = {
     "bind": _inference.bind,
     "time": _inference.timed,
     "timed_outputs": _inference.timed_outputs,
+    "memory": _inference.memory,
     "profile": _inference.profile,
 }

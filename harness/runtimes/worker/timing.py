@@ -29,41 +29,50 @@ class Stopwatch:
         session: The session.
         sets: For each set a mapping from input name to wire value.
         buffers: What the wire values point at.
+        schedule: Of `open_schedule`, in the thread that runs the session.
     """
 
     def __init__(
-        self, ort: Any, session: Any, sets: list[dict[str, Any]], buffers: list[memoryview]
+        self,
+        ort: Any,
+        session: Any,
+        sets: list[dict[str, Any]],
+        buffers: list[memoryview],
+        *,
+        schedule: int,
     ) -> None:
         self._session = session
+        self._schedule = schedule
+        self.first_ns = 0
         self._outputs = [(node.name, node.type) for node in session.get_outputs()]
         self._bindings = [self._bound(ort, feeds, buffers) for feeds in sets]
         self._next = 0
-        self._schedule = _opened(SCHEDULE)
 
-    def slot(self, calls: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each of `calls` calls its wall time, and how long it waited for a core, ns."""
-        wall, waited = (np.empty(calls + 1, dtype=np.int64) for _ in range(2))
-        run, clock, bindings = self._session.run_with_iobinding, time.perf_counter_ns, self._turns()
+    def slot(self, calls: int, drops: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each of `calls` calls its wall time, and how long it waited for a core, ns.
+
+        `drops` calls are made before, and not told.
+        """
+        wall, waited = (np.empty(calls + drops, dtype=np.int64) for _ in range(2))
+        bindings = self._turns()
         enabled = gc.isenabled()
         gc.disable()
         try:
-            for index in range(calls + 1):
-                binding = next(bindings)
-                before = self._waited_ns()
-                started = clock()
-                run(binding)
-                wall[index] = clock() - started
-                waited[index] = self._waited_ns() - before
+            for index in range(calls + drops):
+                wall[index], waited[index] = self._timed(next(bindings))
         finally:
             if enabled:
                 gc.enable()
-        return wall[1:], waited[1:]
+        return wall[drops:], waited[drops:]
 
-    def _waited_ns(self) -> int:
-        """Return how long this thread has been ready to run without a core, since it began."""
-        if self._schedule < 0:
-            return 0
-        return int(os.pread(self._schedule, 64, 0).split()[1])
+    def _timed(self, binding: Any) -> tuple[int, int]:
+        """Run once; return wall time and waiting for a core, ns."""
+        run, clock = self._session.run_with_iobinding, time.perf_counter_ns
+        before = waited_ns(self._schedule)
+        started = clock()
+        run(binding)
+        wall = clock() - started
+        return wall, waited_ns(self._schedule) - before
 
     def outputs(self, which: int, buffers: list[Any]) -> list[list[Any]]:
         """Describe what the last timed run of a set gave."""
@@ -89,7 +98,8 @@ class Stopwatch:
             binding.bind_ortvalue_input(name, values.to_ort_value(ort, value, buffers))
         for name, _ in self._outputs:
             binding.bind_output(name)
-        self._session.run_with_iobinding(binding)
+        wall, waited = self._timed(binding)
+        self.first_ns = self.first_ns or max(1, wall - waited)
         for (name, kind), result in zip(self._outputs, binding.get_outputs()):
             if result.is_tensor() and kind != "tensor(string)":
                 number = values.element_number(kind)
@@ -98,8 +108,24 @@ class Stopwatch:
         return binding
 
 
-def _opened(path: str) -> int:
+def peak_bytes() -> int:
+    """Return this process's greatest resident memory so far; 0 where the system does not tell."""
     try:
-        return os.open(path, os.O_RDONLY)
+        with open("/proc/self/status", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+
+
+def open_schedule() -> int:
+    """Return a file descriptor for `waited_ns`; -1 where the kernel does not tell."""
+    try:
+        return os.open(SCHEDULE, os.O_RDONLY)
     except OSError:
         return -1  # not Linux, or a kernel without it
+
+
+def waited_ns(schedule: int) -> int:
+    """Return how long this thread has been ready to run without a core, since it began."""
+    return int(os.pread(schedule, 64, 0).split()[1]) if schedule >= 0 else 0

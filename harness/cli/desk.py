@@ -1,0 +1,162 @@
+"""What the commands on baselines work with: models, baselines, artefacts, and a gate if need be."""
+
+from __future__ import annotations
+
+import fnmatch
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cli.output import saying
+from harness.cli.project import Project
+from harness.domain.cells import PROVIDER_DEPTH, Cell, parts
+from harness.domain.providers import did_you_mean
+from harness.errors import HarnessError, UsageProblem
+from harness.evidence import Selection, TimingOptions
+from harness.files import places
+from harness.files.artefacts import Artefacts
+from harness.files.baselines import Baselines
+from harness.files.commits import as_of
+from harness.files.models import BrokenModel, Model, load_models, with_known_providers
+from harness.files.project import artefacts_place
+from harness.latency.plans import Approved
+from harness.pipeline import Gate
+from harness.runtimes.launchers import LocalLauncher
+from harness.runtimes.probe import check_provider
+from harness.runtimes.registry import Runtimes
+
+BYTES_PER_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The chosen models of a project, and where its baselines are."""
+
+    project: Project
+    loaded: Mapping[str, Model | BrokenModel]
+    """All models of the folder."""
+    models: Mapping[str, Model]
+    """The chosen ones."""
+    approved: Approved
+    folder: Path
+    """Of the baselines."""
+
+    @classmethod
+    def of(
+        cls,
+        project: Project,
+        *,
+        models: Path | None,
+        baselines: Path | None,
+        wanted: Sequence[str] = (),
+    ) -> Desk:
+        """Return the desk of a project.
+
+        Raises:
+            HarnessError: If a chosen model's spec is broken, or a glob chooses none.
+        """
+        settings = project.settings
+        loaded = load_models(project.models_folder(models))
+        folder = project.root / settings.baselines if baselines is None else baselines
+        cache = places.writable(places.cache_folder(), "ONNX_HARNESS_CACHE")
+        place = artefacts_place(settings, project.root, folder)
+        return cls(
+            project=project,
+            loaded=loaded,
+            models=_chosen(loaded, wanted),
+            approved=Approved(baselines=Baselines(folder), artefacts=Artefacts(place, cache)),
+            folder=folder,
+        )
+
+    @property
+    def most_bytes(self) -> float | None:
+        """Return the size beyond which no artefact is kept."""
+        most = self.project.settings.largest_artefact_mb
+        return None if most is None else most * BYTES_PER_MB
+
+    @contextmanager
+    def gate(
+        self, providers: Sequence[str], *, measures_all: bool = False
+    ) -> Iterator[tuple[Gate, tuple[Cell, ...]]]:
+        """Yield a gate and the latency cells of the chosen models on these providers.
+
+        Raises:
+            HarnessError: If a provider is unknown, or a spec names one that is.
+        """
+        with LocalLauncher() as launcher:
+            runtimes = self.project.runtimes(launcher)
+            for name in providers:
+                runtimes.check_name(name)
+            cells = tuple(self._cells(providers, launcher, runtimes))
+            selection = Selection(
+                models=self.models,
+                localises=False,
+                as_of=as_of(self.project.root, None),
+                timing=TimingOptions(
+                    cells=cells,
+                    measures_all=measures_all,
+                    completes=True,
+                    seed=secrets.randbits(32),
+                ),
+            )
+            cache = places.cache_folder()
+            with saying("measuring") as say:
+                gate = Gate(
+                    selection,
+                    runtimes=runtimes,
+                    launcher=launcher,
+                    cache=cache,
+                    approved=self.approved,
+                    say=say,
+                )
+                with closing(gate):
+                    yield gate, cells
+
+    def _cells(
+        self, providers: Sequence[str], launcher: LocalLauncher, runtimes: Runtimes
+    ) -> Iterator[Cell]:
+        known = with_known_providers(self.models, runtimes.providers)
+        usable: dict[str, bool] = {}
+        for model in known.values():
+            if isinstance(model, BrokenModel):
+                raise model.problem
+            for name in providers or model.spec.providers:
+                if name not in usable:
+                    usable[name] = bool(providers) or _is_usable(name, launcher, runtimes)
+                use = model.spec.providers.get(name)
+                if usable[name] and not (use and use.not_applicable):
+                    yield from model.timed_cells((name,))
+
+
+def session_parts(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Return model, variant and provider of cells, each once."""
+    return parts(cells, PROVIDER_DEPTH)
+
+
+def _is_usable(name: str, launcher: LocalLauncher, runtimes: Runtimes) -> bool:
+    try:
+        check_provider(launcher, runtimes.resolve(name))
+    except HarnessError:
+        return False
+    return True
+
+
+def _chosen(loaded: Mapping[str, Model | BrokenModel], wanted: Sequence[str]) -> dict[str, Model]:
+    for glob in wanted:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in loaded):
+            msg = f"Unknown model '{glob}'"
+            raise UsageProblem(
+                msg,
+                where="--model",
+                expected=f"one of {', '.join(loaded)}",
+                next_step=did_you_mean(glob, loaded),
+            )
+    chosen = {}
+    for name, model in loaded.items():
+        if not wanted or any(fnmatch.fnmatchcase(name, glob) for glob in wanted):
+            if isinstance(model, BrokenModel):
+                raise model.problem
+            chosen[name] = model
+    return chosen

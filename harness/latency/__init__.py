@@ -1,0 +1,1 @@
+"""The latency suite: plans (what is held against what), the docket of trials, the judge."""

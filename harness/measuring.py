@@ -1,0 +1,287 @@
+"""Timed runs of recipes in fresh workers: what a duet, and a figure by itself, are made of."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.domain.compare import compare
+from harness.domain.session import NodeInfo, SessionConfig
+from harness.domain.values import Values
+from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
+from harness.runtimes.launchers import Launcher
+from harness.runtimes.registry import Resolved
+from harness.runtimes.sessions import Session, open_session
+
+#: Length of a slot, and the calls that it has at least.
+SLOT_NS, LEAST_CALLS = 4_000_000, 2
+#: From this length on a slot is one call, and none is dropped: no cache holds anything that long.
+LONG_CALL_NS = 100_000_000
+#: Blocks of a pair: as many as fit into this time, within these limits; of long calls the last.
+PAIR_NS, FEWEST_BLOCKS, MOST_BLOCKS, LONG_BLOCKS = 150_000_000, 6, 24, 3
+#: A worker is warm when two slots in a row differ by less than this share, or after so many.
+STEADY, MOST_WARM_SLOTS, WARM_NS = 0.05, 12, 50_000_000
+#: Calls of the slots before the length of a call is known.
+FIRST_CALLS = 3
+#: Single calls that are kept for quantiles and pictures, of each arm.
+MOST_KEPT = 100_000
+#: Seconds for a worker to tell its memory.
+MEMORY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two that are compared: a recipe without its inputs."""
+
+    path: Path
+    """The model."""
+    resolved: Resolved
+    """Where it runs."""
+    config: SessionConfig
+    limits_s: tuple[float, float]
+    """Seconds for opening a session, and for one run."""
+
+
+@dataclass(slots=True)
+class Arm:
+    """What the workers of one side gave, one after the other."""
+
+    calls_ns: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """Timed calls without the waiting for a core, shape [calls] for each slot."""
+    medians_ns: list[float] = field(default_factory=list)
+    """Median over the slots of each worker."""
+    startup_ns: list[float] = field(default_factory=list)
+    """Creating the session and its first run, of each worker."""
+    memory_bytes: list[int] = field(default_factory=list)
+    """Greatest resident memory above that before the session, of each worker."""
+    calls: int = 0
+    """Timed calls in all."""
+    waited: int = 0
+    """Those that waited for a core: other processes were busy."""
+    placement: Mapping[str, tuple[NodeInfo, ...]] | None = None
+    """Provider to nodes; None where ONNX Runtime does not tell."""
+
+    @property
+    def p50_ms(self) -> float:
+        """Return the median over workers of the median call."""
+        return statistics.median(self.medians_ns) / 1e6
+
+    @property
+    def startup_ms(self) -> float:
+        """Return the median over workers."""
+        return statistics.median(self.startup_ns) / 1e6
+
+    def kept_ns(self) -> npt.NDArray[np.int64]:
+        """Return single calls, evenly spread over all slots, at most `MOST_KEPT`."""
+        calls = np.concatenate(self.calls_ns or [np.empty(0, dtype=np.int64)])
+        return calls[:: -(-calls.size // MOST_KEPT)] if calls.size else calls
+
+
+class Bench:
+    """Opens the arms that are asked for in fresh workers on one core, and times them in turns.
+
+    Args:
+        launcher: Starts the workers.
+        sides: What each arm runs.
+        sets: Inputs that take turns; the same for all.
+        seed: Of every order that is drawn.
+        cores: Processor numbers that rounds take in turn; one for each thread of a session is used
+            at a time. Empty means those that this process may use.
+
+    Raises:
+        EnvironmentProblem: Where the system cannot pin a process; code `latency.unsupported`.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        sides: Mapping[str, Side],
+        *,
+        sets: Sequence[Values],
+        seed: int,
+        cores: Sequence[int] = (),
+    ) -> None:
+        self._launcher = launcher
+        self._sides = sides
+        self._sets = sets
+        self._random = np.random.default_rng(seed)
+        threads = max(side.config.threads for side in sides.values())
+        self._cores = _groups(cores or usable_cores(), threads)
+        self._rounds = 0
+        self._checked: set[str] = set()
+        self.arms = {name: Arm() for name in sides}
+
+    def round(self, names: Sequence[str]) -> dict[str, list[float]]:
+        """Measure these arms once; return for each the median of its slot in every block, ns.
+
+        Raises:
+            HarnessError: If an arm cannot be opened, bound or run, or its timed runs give other
+                outputs than its untimed ones.
+        """
+        cores = self._cores[self._rounds % len(self._cores)]
+        self._rounds += 1
+        slots: dict[str, list[float]] = {name: [] for name in names}
+        with ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(self._open(name, cores)) for name in self._shuffled(names)
+            }
+            call_ns = max(self._warm(name, session) for name, session in opened.items())
+            for name in self._order(opened, call_ns):
+                slots[name].append(self._slot(name, opened[name], call_ns))
+            self._check_outputs(opened)
+            for name, session in opened.items():
+                self.arms[name].memory_bytes.append(session.memory_bytes(limit_s=MEMORY_S))
+        for name, medians in slots.items():
+            self.arms[name].medians_ns.append(statistics.median(medians))
+        return slots
+
+    def _open(self, arm: str, cores: Sequence[int]) -> Session:
+        side, seen = self._sides[arm], self.arms[arm]
+        load_s, run_s = side.limits_s
+        try:
+            session = open_session(
+                self._launcher,
+                side.resolved.runtime,
+                side.config,
+                side.path,
+                fork=side.resolved.provider.forks,
+                limit_s=load_s,
+                cores=cores,
+            )
+        except RunFailed as error:
+            raise _unusable(error, side) from None
+        try:
+            _refuse_fallback(session, side)
+            first_ms = session.bind(self._sets, limit_s=load_s + run_s * len(self._sets))
+        except RunFailed as error:
+            session.close()
+            raise _unusable(error, side) from None
+        except BaseException:  # Ctrl-C too must not leave the worker behind
+            session.close()
+            raise
+        seen.startup_ns.append((session.facts.load_ms + first_ms) * 1e6)
+        seen.placement = session.facts.placement
+        return session
+
+    def _warm(self, arm: str, session: Session) -> float:
+        """Run until slots are steady; return the median call, ns."""
+        before, now, calls, spent = float("inf"), 0.0, FIRST_CALLS, 0.0
+        for _ in range(MOST_WARM_SLOTS):
+            slot = session.time(calls, limit_s=self._sides[arm].limits_s[1] * (calls + 1))
+            now = float(np.median(slot.own_ns))
+            spent += now * (calls + 1)
+            if now >= LONG_CALL_NS or (abs(now - before) <= STEADY * now and spent >= WARM_NS):
+                break
+            before, calls = now, _calls(now)
+        return now
+
+    def _slot(self, arm: str, session: Session, call_ns: float) -> float:
+        """Return the median call of one slot, ns."""
+        calls = _calls(call_ns)
+        limit_s = self._sides[arm].limits_s[1] * (calls + 1)
+        slot = session.time(calls, drops_first=call_ns < LONG_CALL_NS, limit_s=limit_s)
+        seen, own = self.arms[arm], slot.own_ns
+        seen.calls += calls
+        seen.waited += int(np.count_nonzero(slot.waited_ns))
+        seen.calls_ns.append(own)
+        return float(np.median(own))
+
+    def _order(self, arms: Mapping[str, Session], call_ns: float) -> Iterator[str]:
+        """Yield arms block by block, each block in an order of its own."""
+        slot_ns = max(SLOT_NS, call_ns * _calls(call_ns))
+        blocks = min(MOST_BLOCKS, max(FEWEST_BLOCKS, round(PAIR_NS / (slot_ns * len(arms)))))
+        for _ in range(blocks if call_ns < LONG_CALL_NS else LONG_BLOCKS):
+            yield from self._shuffled(tuple(arms))
+
+    def _shuffled(self, arms: Sequence[str]) -> list[str]:
+        return [arms[index] for index in self._random.permutation(len(arms))]
+
+    def _check_outputs(self, arms: Mapping[str, Session]) -> None:
+        """Hold what timed runs left in their outputs against an untimed run, once per arm."""
+        for arm, session in arms.items():
+            if arm in self._checked:
+                continue
+            self._checked.add(arm)
+            limit_s = self._sides[arm].limits_s[1]
+            plain = session.run(self._sets[0], limit_s=limit_s).outputs
+            timed = session.timed_outputs(0, limit_s=limit_s)
+            provider = self._sides[arm].resolved.provider.name
+            found = compare(
+                reference=plain, candidate=timed, outputs={}, provider=provider, cell=arm
+            ).findings
+            if found:
+                msg = f"Timed runs of the {arm} give other outputs than untimed ones"
+                raise RunFailed(
+                    msg,
+                    code="run.failed",
+                    where=str(self._sides[arm].path),
+                    expected="the same outputs within the tolerance table",
+                    got=found[0].what,
+                    next_step="judge its parity first: `onnx-harness model add FILE`",
+                )
+
+
+def _calls(call_ns: float) -> int:
+    """Return how many calls make a slot."""
+    if call_ns >= LONG_CALL_NS:
+        return 1
+    return max(LEAST_CALLS, round(SLOT_NS / max(call_ns, 1.0)))
+
+
+def _unusable(error: RunFailed, side: Side) -> ModelFileError:
+    return ModelFileError(
+        f"'{side.path}' cannot be timed: {error.what}",
+        code=error.code,
+        where=f"{side.path}, on {side.resolved.name}",
+        expected="a model that takes the control's inputs there",
+        got=error.got,
+        next_step="see that both files run alone: `onnx-harness model add FILE`",
+    )
+
+
+def _refuse_fallback(session: Session, side: Side) -> None:
+    """Refuse a session without its provider, and one whose provider runs no node."""
+    asked, facts = side.resolved.provider.ep, session.facts
+    nodes = facts.placement
+    if asked in facts.providers and (nodes is None or nodes.get(asked)):
+        return
+    spread = {name: len(each) for name, each in (nodes or {}).items()}
+    msg = f"{asked} was requested, but the session of '{side.path}' does not run on it"
+    raise EnvironmentProblem(
+        msg,
+        code="session.fallback",
+        where=f"runtime '{side.resolved.runtime.name}'",
+        expected=f"{asked} among the session's providers, with at least one node",
+        got=f"{list(facts.providers)}, nodes {spread}\n{session.log_tail()}".rstrip(),
+        next_step="`onnx-harness doctor` shows whether the provider works at all",
+    )
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Return the processor numbers that this process may use.
+
+    Raises:
+        EnvironmentProblem: Where the system cannot pin a process: nothing is judged without.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        msg = "This system cannot pin a process to a core, so latency is not judged here"
+        raise EnvironmentProblem(
+            msg,
+            code="latency.unsupported",
+            expected="Linux",
+            next_step="measure on a Linux machine",
+        )
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def _groups(cores: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Return sets of `size` cores that do not overlap; one smaller set if there are too few."""
+    whole = [tuple(cores[i : i + size]) for i in range(0, len(cores) - size + 1, size)]
+    return whole or [tuple(cores)]
