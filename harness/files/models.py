@@ -249,6 +249,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
 def _name_faults(spec: ModelSpec) -> list[str]:
     named = [("variants", name) for name in spec.variants]
     named += [("case", case.name) for case in spec.case]
+    named += [("aliases", name) for name in spec.aliases]
     faults = [
         f"'{table}' has the name '{name}', which does not match {PLAIN_NAME.pattern}"
         for table, name in named

@@ -38,6 +38,7 @@ SHAPE = Finding(code="parity.shape", what="other shape")
 #: its cause; it is about one.
 NEVER_EXCUSED = {
     *("spec.invalid", "cache.unusable", "lock.unusable"),
+    *("baseline.unreadable", "baseline.version", "baseline.unwritable", "baseline.control"),
     *("blocked", "known-failure.passed", "known-failure.expired"),
 }
 
