@@ -37,6 +37,7 @@ from harness.latency.plans import Approved
 from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
+from harness.plugin.recording import OnlyBenchmarks
 from harness.reports.known_failures import expiring_lines
 from harness.reports.lines import judgement_lines
 from harness.reports.summary import blocked_lines, expected_lines, summary_lines, unjudged_lines
@@ -92,6 +93,7 @@ def activate(config: pytest.Config) -> HarnessState:
         config.stash[STATE] = state
         config.add_cleanup(state.close)
         config.pluginmanager.register(state, "onnx-harness-state")
+        config.pluginmanager.register(OnlyBenchmarks(), "onnx-harness-only-benchmarks")
     return state
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
+from harness.duets import Duet, Measured
+from harness.errors import RunFailed
+from harness.runtimes.quiet import Quiet
 from harness.testing import MiniProject, make_model, tensor_info
 from tests.cli.conftest import Command
 
@@ -104,6 +108,34 @@ def test_a_provider_that_runs_no_node_is_refused(project: MiniProject, command: 
     assert (result.code, result.out) == (3, "")
     assert "AzureExecutionProvider was requested, but the session" in result.err
     assert "nodes {'CPUExecutionProvider': " in result.err
+
+
+def test_it_measures_alone(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else gets at the machine's lock meanwhile; what comes before does not need it."""
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    monkeypatch.setenv("ONNX_HARNESS_LOCKS", str(project.root))
+    events = []
+
+    class Recorder(Quiet):
+        @contextmanager
+        def exclusive(self) -> Iterator[None]:
+            with super().exclusive():
+                events.append(sorted(each.name for each in project.root.glob("onnx-harness.*")))
+                yield
+                events.append(["left"])
+
+    def judge(_: Duet) -> Measured:
+        events.append(["measured"])
+        msg = "enough"
+        raise RunFailed(msg, code="run.failed")
+
+    monkeypatch.setattr("harness.runtimes.quiet.Quiet", Recorder)
+    monkeypatch.setattr(Duet, "judge", judge)
+    assert "enough" in command("compare", "a.onnx", "b.onnx").err
+    assert events == [["onnx-harness.lock", "onnx-harness.turnstile"], ["measured"]]
 
 
 def test_without_scipy_nothing_is_measured(
