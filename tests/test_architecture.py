@@ -30,12 +30,14 @@ CORE = {"domain", "files", "runtimes", "references", "builds", "results"}
 MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
 MAY_IMPORT["duets"] = {"domain", "runtimes"}
+#: It profiles the sides that a duet measured.
+MAY_IMPORT["regressions"] = {"domain", "runtimes", "duets"}
 MAY_IMPORT["properties"] = CORE | {"evidence", "search"}
 MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "localise", "properties"}
 #: It judges mutants with the very gate that it puts to the test, so it stands above the pipeline.
 MAY_IMPORT["proving"] = CORE | {"evidence", "bounds", "pipeline"}
 MAY_IMPORT["plugin"] = CORE | {"evidence", "localise", "pipeline", "reports"}
-MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {"duets", "proving"}
+MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {"duets", "proving", "regressions"}
 #: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "safetensors"}
 ADAPTERS = {
