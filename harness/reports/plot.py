@@ -142,9 +142,9 @@ def _draw_calls(axes: Any, sides: dict[str, Any]) -> None:
             color=colour,
             linestyle="--" if name == "control" else "-",
             linewidth=1.6,
-            label=f"{name}: median {middle:.4g} ms of {_calls(values.size)}",
+            label=f"{name}: median {middle:.4g} ms (n = {values.size:,})",
         )
-    axes.set(xlim=(low, high), xlabel="time of a call, ms", ylabel="calls, %")
+    axes.set(xlim=(low, high), xlabel="time of a call, ms", ylabel="share, %")
     axes.set_ylim(0, axes.get_ylim()[1] / UNDER_LEGEND)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper right", frameon=False, fontsize=8.5)
@@ -195,10 +195,6 @@ def _span(sides: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float]:
 
 def _percent(log_ratio: float) -> float:
     return math.expm1(log_ratio) * 100
-
-
-def _calls(count: int) -> str:
-    return "1 call" if count == 1 else f"{count:,} calls"
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -28,14 +28,14 @@ Run = dict[Key, tuple[int, int]]
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """Return the events of a profile."""
+    """Return the events of a profile; ONNX Runtime 1.20 does not escape the names in it."""
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
     try:
         events = json.loads(text, strict=False)
     except ValueError as error:
         message = (
-            f"ONNX Runtime wrote a profile that is no JSON, a node's name may do that: {error}"
+            f"ONNX Runtime wrote a profile that is no JSON, quotes in names may do that: {error}"
         )
         raise Refused("run.failed", message) from None
     return [event for event in events if isinstance(event, dict)]
