@@ -40,16 +40,19 @@ def write(path: Path, layers: int, *, name: str = "x") -> Path:
 
 
 def test_a_model_with_twice_the_layers_is_slower(project: MiniProject, command: Command) -> None:
-    """It is seen in every stage, and told with interval, sentinel, inputs and seed."""
+    """It is seen in every stage, and told with interval, sentinel, inputs, seed and reasons."""
     control, candidate = write(project.root / "a.onnx", 20), write(project.root / "b.onnx", 40)
     result = command("compare", control, candidate, "--dim", "batch=8", "--seed", 1)
     lines = result.out.splitlines()
     assert result.code == 1, result.out + result.err
     assert lines[0].startswith(f"'{candidate}' on cpu is slower than '{control}' on cpu: +")
-    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+    labels = [line.split(":")[0].strip() for line in lines[1:]]
+    assert labels[:9] == [
         *("p50", "interval", "screen", "confirmation 1", "confirmation 2"),
-        *("inputs", "measured", "seed"),
+        *("inputs", "measured", "seed", "profile"),
     ]
+    assert set(labels[9:-1]) == {"slower"}
+    assert lines[-1] == "  graph:    MatMul 20 -> 40; Relu 20 -> 40"
     assert lines[6] == "  inputs:   4 sets of x [8, 48]"
     assert lines[8] == "  seed:     1"
 
@@ -64,6 +67,23 @@ def test_a_copy_is_never_called_slower_or_faster(project: MiniProject, command: 
     assert len(told["stages"][0]["candidate"]) >= 8
     assert told["calls"] > 0
     assert told["inputs"] == {"x": [1, WIDTH]}
+    assert told["explanation"] is None
+
+
+def test_the_picture_and_the_reasons_of_a_faster_candidate(
+    project: MiniProject, command: Command
+) -> None:
+    """Both go with JSON too."""
+    pytest.importorskip("matplotlib")
+    control, candidate = write(project.root / "a.onnx", 40), write(project.root / "b.onnx", 20)
+    picture = project.root / "picture.png"
+    result = command("compare", control, candidate, "--json", "--plot", picture)
+    assert result.code == 0, result.out + result.err
+    why = result.json["explanation"]
+    assert why["lines"][-1] == "graph:    MatMul 40 -> 20; Relu 40 -> 20"
+    assert why["operators"][0]["op"] == "MatMul"
+    assert why["slower"] is False
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -150,3 +170,25 @@ def test_without_scipy_nothing_is_measured(
     result = command("compare", "a.onnx", "b.onnx")
     assert result.code == 3
     assert "pip install 'onnx-harness[latency]'" in result.err
+
+
+def test_without_matplotlib_nothing_is_measured_for_a_picture(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install, before anything is measured."""
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    result = command("compare", "a.onnx", "b.onnx", "--plot", "picture.png")
+    assert (result.code, result.out) == (3, "")
+    assert "pip install 'onnx-harness[plots]'" in result.err
+
+
+def test_a_picture_never_overwrites_a_model(project: MiniProject, command: Command) -> None:
+    """Also one whose name is that of a picture."""
+    write(project.root / "a.onnx", 2)
+    model = write(project.root / "b.png", 2).read_bytes()
+    result = command("compare", "a.onnx", "b.png", "--plot", "b.png")
+    assert result.code == 2
+    assert "'b.png' is one of the models: it would be overwritten" in result.err
+    assert (project.root / "b.png").read_bytes() == model

@@ -13,13 +13,12 @@ import ctypes
 import glob
 import importlib
 import importlib.util
-import json
 import os
 import re
 import time
 from typing import Any
 
-from . import values
+from . import profiles, values
 from .serve import Refused
 from .timing import Stopwatch, open_schedule, peak_bytes, waited_ns
 
@@ -154,17 +153,14 @@ class Inference:
         """Tell how far resident memory has grown at most since before the session."""
         return {"grown_bytes": peak_bytes() - self._peak_before}, []
 
-    def profile(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
-        """End profiling and return which provider ran each node: provider, node, operator."""
-        path = self._session.end_profiling()
-        with open(path, encoding="utf-8") as file:
-            events = json.load(file)
-        nodes = {
-            event["name"]: [event["args"].get("provider", ""), event["args"].get("op_name", "")]
-            for event in events
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        }
-        return {"nodes": [[provider, name, op] for name, (provider, op) in nodes.items()]}, []
+    def profile(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """End profiling and return the rows of `profiles.summary` over the runs that count."""
+        found = profiles.runs(profiles.read(self._session.end_profiling()))
+        counted = request.get("counted", range(len(found)))
+        kept = [found[number] for number in counted if number < len(found)]
+        if not kept:
+            raise Refused("run.failed", "ONNX Runtime's profiler shows no whole run that counts")
+        return {"nodes": profiles.summary(kept), "runs": len(kept)}, []
 
     def _import(self, request: dict[str, Any]) -> Any:
         """Import ONNX Runtime, then the libraries and plugin that the request names."""
