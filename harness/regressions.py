@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from harness.domain.regression import (
     Explanation,
     NodeTime,
+    at_one_pace,
     changed_settings,
     explain,
     merge,
@@ -20,7 +21,7 @@ from harness.runtimes.launchers import Launcher
 from harness.runtimes.profiling import Profiled, open_profiled
 
 #: Rounds of fresh workers: what does not come back in each is the process's, not the model's.
-ROUNDS, LONG_ROUNDS = 5, 3
+ROUNDS, LONG_ROUNDS = 6, 3
 #: From this length on, calls are so long that fewer rounds and calls must do.
 LONG_CALL_NS = 100_000_000
 #: Slots of each side, in turn, so that a change of the machine's pace hits both.
@@ -64,7 +65,7 @@ def explain_regression(
                 for each, told, found in zip(pair, settings, profiles, strict=True):
                     told["onnxruntime"] = each.facts.version
                     found.append(each.nodes())
-        ours, theirs = (merge(found) for found in profiles)
+        ours, theirs = (merge(found) for found in at_one_pace(*profiles))
         return explain(ours, theirs, settings=changed_settings(*settings), slower=slower)
     except HarnessError as error:
         problem = error.what

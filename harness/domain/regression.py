@@ -258,6 +258,26 @@ def explain(
     )
 
 
+def at_one_pace(
+    candidate: Sequence[Sequence[NodeTime]], control: Sequence[Sequence[NodeTime]]
+) -> tuple[list[tuple[NodeTime, ...]], list[tuple[NodeTime, ...]]]:
+    """Return the profiles of several rounds as if the control had always taken as long.
+
+    Both sides of a round run in turn, so a machine that is twice as slow meanwhile is so for both.
+    """
+    totals = [sum(node.total_us for node in nodes) for nodes in control]
+    usual = statistics.median(totals) if totals else 0.0
+    paces = [usual / total if total else 1.0 for total in totals]
+    ours, theirs = (
+        [
+            tuple(replace(node, total_us=node.total_us * pace) for node in nodes)
+            for nodes, pace in zip(side, paces, strict=True)
+        ]
+        for side in (candidate, control)
+    )
+    return ours, theirs
+
+
 def merge(profiles: Sequence[Sequence[NodeTime]]) -> tuple[NodeTime, ...]:
     """Return the nodes of several profiles of one model; a node's time is the median of all."""
     rounds: dict[tuple[str, str, str, int], list[NodeTime | None]] = {}

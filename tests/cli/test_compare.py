@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from harness.duets import Duet, Measured
+from harness.duets import Duet
 from harness.errors import RunFailed
 from harness.runtimes.quiet import Quiet
 from harness.testing import MiniProject, make_model, tensor_info
@@ -147,7 +147,7 @@ def test_it_measures_alone(
                 yield
                 events.append(["left"])
 
-    def judge(_: Duet) -> Measured:
+    def judge(_: Duet) -> None:
         events.append(["measured"])
         msg = "enough"
         raise RunFailed(msg, code="run.failed")

@@ -11,6 +11,7 @@ from harness.domain.regression import (
     Explanation,
     NodeTime,
     SettingChange,
+    at_one_pace,
     changed_settings,
     explain,
     merge,
@@ -198,3 +199,14 @@ def test_without_a_profile_the_reason_is_told() -> None:
         "settings: threads 2 (1)",
     ]
     assert explain([], []).lines()[1].endswith("agree within 0.0% of a run")
+
+
+def test_the_pace_of_the_machine_is_taken_out_of_each_round() -> None:
+    """A round in which all took twice as long says the same as the others."""
+    control = [[node("MatMul", 100 * pace), node("Relu", 50 * pace)] for pace in (1, 2, 1)]
+    candidate = [[node("MatMul", 120 * pace), node("Relu", 50 * pace)] for pace in (1, 2, 1)]
+    ours, theirs = (merge(found) for found in at_one_pace(candidate, control))
+    assert [each.rounds_us for each in ours] == [(120, 120, 120), (50, 50, 50)]
+    (told,) = explain(ours, theirs).accounting
+    assert (told.op, told.change_us) == ("MatMul", 20)
+    assert at_one_pace([[]], [[]]) == ([()], [()])
