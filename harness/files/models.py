@@ -197,11 +197,13 @@ def _read_spec(folder: Path) -> ModelSpec:
         recorded = spec.reference.recorded
         if not zoo.data_sets(folder / recorded):
             faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
-    cases = Model(name=folder.name, folder=folder, spec=spec).case_names()
+    model = Model(name=folder.name, folder=folder, spec=spec)
+    cases = model.case_names()
     if spec.latency.case not in {None, *cases}:
         near = did_you_mean(str(spec.latency.case), cases, f"one of {', '.join(cases)}")
         faults.append(f"'latency.case' names '{spec.latency.case}', which is no case; {near}")
-    faults += entry_faults(folder.name, spec, cases)
+    points = model.points() if cases and not faults else {}
+    faults += entry_faults(folder.name, spec, cases, points)
     if faults:
         raise toml.faulty(title, path, faults)
     return spec
