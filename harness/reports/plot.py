@@ -26,7 +26,8 @@ from harness.errors import EnvironmentProblem, UsageProblem
 CANDIDATE_COLOUR, CONTROL_COLOUR, GREY = "#D55E00", "#0072B2", "#606060"
 #: Inches at this many points per inch: 900 x 450.
 SIZE, DOTS = (9.0, 4.5), 100
-BINS = 60
+#: As many bins as the root of the calls, within these limits.
+FEWEST_BINS, MOST_BINS = 8, 60
 #: Per cent of the calls of both sides that the picture spans: a few calls take many times longer.
 SPAN = (0.5, 99.5)
 #: Share of a panel's height below its legend.
@@ -144,11 +145,13 @@ def _figure() -> Any:
 def _draw_calls(axes: Any, sides: dict[str, Any]) -> None:
     calls = {name: np.asarray(values, dtype=np.float64) for name, values in sides.items()}
     low, high = _span([values for values in calls.values() if values.size])
+    fewest = min(values.size for values in calls.values())
+    bins = min(MOST_BINS, max(FEWEST_BINS, math.isqrt(fewest)))
     for name, colour in (("control", CONTROL_COLOUR), ("candidate", CANDIDATE_COLOUR)):
         values = calls[name]
         if not values.size:
             continue
-        shares, edges = np.histogram(values, bins=BINS, range=(low, high))
+        shares, edges = np.histogram(values, bins=bins, range=(low, high))
         middle = float(np.median(values))
         axes.stairs(shares / values.size * 100, edges, color=colour, fill=True, alpha=0.25)
         axes.stairs(shares / values.size * 100, edges, color=colour, linewidth=1.2)

@@ -183,10 +183,27 @@ def test_equal_names_in_different_bodies_are_different_nodes() -> None:
 
 
 def test_a_run_that_the_profiler_cut_off_is_left_out() -> None:
-    """And so are the events that older releases have beside each node."""
+    """Unless only its nodes are asked for; events that older releases have beside nodes always."""
     fence = event("a", "Add", 0, 9, kind="fence_before")
-    found = profiles.runs([fence, event("a", "Add", 0, 5), END, event("a", "Add", 9, 1)])
-    assert [list(run.values()) for run in found] == [[(5, 1)]]
+    events = [fence, event("a", "Add", 0, 5), END, event("a", "Add", 9, 1)]
+    assert [list(run.values()) for run in profiles.runs(events)] == [[(5, 1)]]
+    assert [list(run.values()) for run in profiles.runs(events, whole=False)] == [
+        [(5, 1)],
+        [(1, 1)],
+    ]
+
+
+def test_a_profile_without_a_run_that_counts_is_refused(
+    launcher: LocalLauncher, tmp_path: Path
+) -> None:
+    """Nothing measured is no time of zero."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(linear_model().SerializeToString())
+    with (
+        open_profiled(launcher, OWN, CPU, path, SETS, fork=True, limit_s=60) as session,
+        pytest.raises(RunFailed, match="profiler shows no whole run that counts"),
+    ):
+        session.nodes()
 
 
 def test_outliers_do_not_move_a_time() -> None:

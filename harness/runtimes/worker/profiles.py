@@ -41,8 +41,8 @@ def read(path: str) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)]
 
 
-def runs(events: list[dict[str, Any]]) -> list[Run]:
-    """Return what each whole run did; one that the profiler had no space for is left out."""
+def runs(events: list[dict[str, Any]], *, whole: bool = True) -> list[Run]:
+    """Return what each run did; one that the profiler had no space for is left out if asked for."""
     found, current = [], []
     for event in events:
         name = event.get("name", "")
@@ -51,7 +51,7 @@ def runs(events: list[dict[str, Any]]) -> list[Run]:
         elif name == "model_run":
             found.append(_by_node(current))
             current = []
-    return found
+    return found if whole or not current else [*found, _by_node(current)]
 
 
 def summary(counted: list[Run]) -> list[list[Any]]:

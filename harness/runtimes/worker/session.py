@@ -154,9 +154,14 @@ class Inference:
         return {"grown_bytes": peak_bytes() - self._peak_before}, []
 
     def profile(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
-        """End profiling and return the rows of `profiles.summary` over the runs that count."""
-        found = profiles.runs(profiles.read(self._session.end_profiling()))
-        counted = request.get("counted", range(len(found)))
+        """End profiling and return the rows of `profiles.summary` over the runs that count.
+
+        Without their numbers, over all: which nodes ran is known also from a run cut short.
+        """
+        counted = request.get("counted")
+        events = profiles.read(self._session.end_profiling())
+        found = profiles.runs(events, whole=counted is not None)
+        counted = range(len(found)) if counted is None else counted
         kept = [found[number] for number in counted if number < len(found)]
         if not kept:
             raise Refused("run.failed", "ONNX Runtime's profiler shows no whole run that counts")
