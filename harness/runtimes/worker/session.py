@@ -20,7 +20,7 @@ from typing import Any
 
 from . import profiles, values
 from .serve import Refused
-from .timing import Stopwatch, open_schedule, peak_bytes, waited_ns
+from .timing import Stopwatch, open_schedule, own_ns, peak_bytes, waited_ns
 
 #: Tells where the external data of a model lies that is given as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -90,8 +90,9 @@ class Inference:
             session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         session.disable_fallback()
         self._keep(session)
+        took = time.perf_counter_ns() - started
         return {
-            "load_ns": time.perf_counter_ns() - started - (waited_ns(self._schedule) - waited),
+            "load_ns": own_ns(took, waited_ns(self._schedule) - waited),
             "version": ort.__version__,
             "providers": session.get_providers(),
             "provider_options": session.get_provider_options(),
