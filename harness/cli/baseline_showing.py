@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.domain.baseline import Entry, Figures, Timing
     from harness.domain.baseline_changes import EntryChange, FiguresChange, Stored
     from harness.files.artefacts import Artefacts
+    from harness.files.baselines import Baselines
 
 #: Digits of a hash in text; JSON has all.
 SHORT = 12
@@ -43,9 +44,26 @@ def show(
     elif rows or stored.broken:
         print(*(line for row in rows for line in _shown(row)), sep="\n")
     else:
-        print(f"no baseline of {'any model' if model == '*' else repr(model)} in '{folder}'")
-        print('  next:     onnx-harness baseline refresh --reason "first baseline"')
+        print(*_nothing(model, Baselines(folder)), sep="\n")
     _end(stored, told=as_json)
+
+
+def _nothing(model: str, baselines: Baselines) -> Iterator[str]:
+    """Yield what to do where there is no baseline.
+
+    Raises:
+        UsageProblem: If there are some, and the name is neither theirs nor a model's.
+    """
+    from harness.cli.names import known_name
+    from harness.cli.project import open_project
+
+    known = baselines.models()
+    if known and not (open_project().models_folder(None) / model).is_dir():
+        known_name(model, known, "baseline", where="MODEL")
+    named = "any model" if model == "*" else f"'{model}'"
+    yield f"no baseline of {named} in '{baselines.folder}'"
+    option = "" if model == "*" else f" --model {model}"
+    yield f"  next:     onnx-harness baseline refresh{option} --reason '...'"
 
 
 def _glob(model: str) -> Callable[[str], bool]:

@@ -75,7 +75,7 @@ def _missing(stored: Stored, models: Models) -> Iterator[Finding]:
                     what=f"'{part}' has no baseline",
                     expected=f"an entry '{entry_key(part)}' in '{name}{SUFFIX}'",
                     next_step=f"onnx-harness baseline refresh --model {model.name} "
-                    f"--provider {part.provider}",
+                    f"--provider {part.provider} --reason '...'",
                 )
 
 
