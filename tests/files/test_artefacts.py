@@ -205,10 +205,22 @@ def test_an_artefact_that_is_missing_in_full(store: Artefacts, tmp_path: Path) -
         f"Control '{ABSENT}' is not in the artefact store\n"
         f"  where:    {tmp_path}/store/{ABSENT}\n"
         "  expected: the model file that the baseline names as its control\n"
-        "  next:     restore the file, or approve the candidate anew with "
-        "`onnx-harness baseline refresh`"
+        "  next:     restore the file, or approve the candidate anew"
     )
     assert not store.has(ABSENT)
+
+
+def test_a_control_that_was_not_kept_in_full(store: Artefacts, tmp_path: Path) -> None:
+    """Large models may be left out of the store; their cells are not judged."""
+    found = refused(lambda: store.fetch(""))
+    assert (type(found), found.code) == (ModelFileError, "baseline.incomparable")
+    assert str(found) == (
+        "Control was not kept: its baseline names no file in the artefact store\n"
+        f"  where:    {tmp_path}/store\n"
+        "  expected: an entry with 'artefact', which a refresh writes for files that are kept\n"
+        "  next:     raise 'largest_artefact_mb' of the settings or remove it, then approve anew"
+    )
+    assert not store.has("")
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -308,7 +320,7 @@ def test_several_processes_fetch_at_once(store: Artefacts, tmp_path: Path) -> No
     assert told == {model.read_bytes().hex()}
 
 
-@pytest.mark.parametrize("name", ["../x", "x" * 64, "A" * 64, "", "1" * 63])
+@pytest.mark.parametrize("name", ["../x", "x" * 64, "A" * 64, ".", "1" * 63])
 def test_a_name_that_is_no_hash(store: Artefacts, name: str) -> None:
     """It could lead out of the store."""
     for action in (store.fetch, store.has, store.remove):
@@ -371,6 +383,29 @@ def test_a_compressed_archive(store: Artefacts, tmp_path: Path) -> None:
     sha256 = stored_archive(tmp_path, ("model.onnx", bytes(1_000_000)), compress=True)
     found = refused(lambda: store.fetch(sha256))
     assert found.got == "the entry 'model.onnx' is compressed or encrypted"
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "got"),
+    [
+        (8, b"\x01", "the entry 'model.onnx' is compressed or encrypted"),
+        (24, b"\xff\xff\xff\x0f", "its entries do not add up to its size"),
+        (16, b"\0\0\0\0", "Bad CRC-32 for file 'model.onnx'"),
+    ],
+    ids=["encrypted", "size", "checksum"],
+)
+def test_an_archive_whose_directory_lies(
+    store: Artefacts, tmp_path: Path, offset: int, value: bytes, got: str
+) -> None:
+    """Whoever made it computed its hash afterwards, so that says nothing."""
+    made = tmp_path / "store" / stored_archive(tmp_path, ("model.onnx", b"model"))
+    data = bytearray(made.read_bytes())
+    start = data.index(b"PK\x01\x02") + offset
+    data[start : start + len(value)] = value
+    sha256 = hashlib.sha256(data).hexdigest()
+    made.with_name(sha256).write_bytes(data)
+    found = refused(lambda: store.fetch(sha256))
+    assert (found.code, found.got) == ("baseline.control", got)
 
 
 def test_a_link_in_an_archive_is_a_file(store: Artefacts, tmp_path: Path) -> None:

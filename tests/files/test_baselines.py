@@ -20,7 +20,7 @@ from harness.files.baselines import Baselines
 from harness.files.places import cache_folder
 from tests.baselines import ENVIRONMENT, baseline, local
 
-REFRESH = "onnx-harness baseline refresh --model mnist"
+REFRESH = "delete it, then `onnx-harness baseline refresh --model mnist --reason TEXT`"
 ID = ENVIRONMENT.id
 
 
