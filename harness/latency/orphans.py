@@ -53,13 +53,14 @@ def find_orphans(
             does not name it.
     """
     asked = tuple(providers)
+    files = {place: stored.files(place) for place in ("", *(each for each, _ in stored.local))}
     for name, baseline in stored.portable.items():
-        readers = _Readers(name, stored.files(), models, asked)
+        readers = _Readers(name, files[""], models, asked)
         for key in baseline.entries:
             if why := readers.why_not(key):
                 yield Orphan(name=name, key=key, why=why)
     for (place, name), local in stored.local.items():
-        readers = _Readers(name, stored.files(place), models, asked)
+        readers = _Readers(name, files[place], models, asked)
         for key, figures in local.entries.items():
             why = readers.why_not(key)
             if why:

@@ -9,6 +9,7 @@ import pytest
 from harness.domain.baseline import Baseline
 from harness.domain.verdict import Verdict
 from harness.files.baselines import Baselines
+from harness.refresh import proposals
 from harness.testing import MiniProject, Outcome, file_spec, linear_model
 from tests.baselines import baseline
 
@@ -31,7 +32,8 @@ def write(project: MiniProject, *baselines: Baseline) -> None:
 def orphans(outcome: Outcome) -> list[str]:
     """Return the items that say that a baseline has no cell."""
     found = outcome.items.values()
-    return [each.key for each in found if each.findings[0]["code"] == "baseline.orphan"]
+    codes = {each.key: [finding["code"] for finding in each.findings] for each in found}
+    return [key for key, told in codes.items() if told == ["baseline.orphan"]]
 
 
 def test_an_entry_whose_variant_is_gone_is_an_item(tiny: MiniProject) -> None:
@@ -141,3 +143,19 @@ def test_against_a_runtime_no_baseline_counts(tiny: MiniProject) -> None:
     """So none can lack a cell."""
     write(tiny, keyed("tiny", "fp16/cpu"))
     assert orphans(tiny.run(*LATENCY, "--against-runtime", "default")) == []
+
+
+def test_workers_of_xdist_find_the_same(tiny: MiniProject) -> None:
+    """Each collects for itself."""
+    write(tiny, keyed("tiny", "fp16/cpu"), keyed("gone", "fp32/cpu"))
+    found = orphans(tiny.run(*LATENCY, "-n", "2"))
+    assert sorted(found) == ["latency gone/fp32/cpu", "latency tiny/fp16/cpu"]
+
+
+def test_a_record_with_an_orphan_can_be_refreshed_from(tiny: MiniProject) -> None:
+    """Nothing was measured of it, so nothing is proposed."""
+    write(tiny, keyed("tiny", "fp16/cpu"))
+    outcome = tiny.run(*LATENCY)
+    assert orphans(outcome) == ["latency tiny/fp16/cpu"]
+    found = proposals(list(outcome.items.values()))
+    assert [str(each.part) for each in found] == ["tiny/fp32/cpu"]
