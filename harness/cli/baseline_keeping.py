@@ -16,19 +16,32 @@ if TYPE_CHECKING:
 
 
 def check(
-    *, models: ModelsFolder = None, baselines: BaselinesFolder = None, as_json: AsJson = False
+    *,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Provider whose cells need a baseline; repeatable. Default: those of each spec.",
+        ),
+    ] = None,
+    models: ModelsFolder = None,
+    baselines: BaselinesFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check what latency items would trip over in the baselines; nothing is measured.
 
     Exit code 1 if an item would not be judged, or would be an ERROR. What is of no use any more
     is a note.
     """
+    from harness.cli.names import known_name
     from harness.cli.shelf import open_shelf
     from harness.files.baseline_states import read_all
     from harness.latency.upkeep import audit
 
     shelf = open_shelf(models, baselines)
-    found = audit(read_all(shelf.baselines), shelf.models, shelf.artefacts)
+    asked = tuple(known_name(each, shelf.providers, "provider", where="--provider")
+                  for each in provider or ())  # fmt: skip
+    found = audit(read_all(shelf.baselines), shelf.models, shelf.artefacts, providers=asked)
     if as_json:
         plain = [{**asdict(each), "severity": each.severity.value} for each in found.findings]
         print_json({"findings": plain, "notes": list(found.notes)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class Shelf:
     """All models of a project with its baselines and controls."""
 
     models: Mapping[str, Model | BrokenModel]
+    providers: Collection[str]
+    """All that are known here, by short name."""
     baselines: Baselines
     artefacts: Artefacts
 
@@ -35,8 +37,10 @@ def open_shelf(models: Path | None, baselines: Path | None) -> Shelf:
     project = open_project()
     loaded = load_models(project.models_folder(models))
     folder = baselines_folder(baselines)
+    providers = known_providers(project.settings)
     return Shelf(
-        models=with_known_providers(loaded, known_providers(project.settings)),
+        models=with_known_providers(loaded, providers),
+        providers=providers,
         baselines=Baselines(folder),
         artefacts=open_artefacts(folder),
     )

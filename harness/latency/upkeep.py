@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.domain.baseline import LocalBaseline, entry_key
 from harness.domain.baseline_changes import Stored
-from harness.domain.cells import PROVIDER_DEPTH, parts
+from harness.domain.cells import PROVIDER_DEPTH, parts, short_name
 from harness.domain.findings import Finding, from_error
 from harness.errors import HarnessError, SpecError, UsageProblem
 from harness.files.artefacts import Artefacts
@@ -29,23 +29,26 @@ class Audit:
     """What is of no use any more, and harms nobody."""
 
 
-def audit(stored: Stored, models: Models, artefacts: Artefacts) -> Audit:
+def audit(
+    stored: Stored, models: Models, artefacts: Artefacts, *, providers: tuple[str, ...] = ()
+) -> Audit:
     """Return what the gate would trip over, and what is of no use.
 
     Args:
         stored: All baselines.
         models: All models of the project, also the broken ones.
         artefacts: Where the controls are.
+        providers: Those whose cells need a baseline; none: the ones that each spec declares.
 
     Raises:
         EnvironmentProblem: If the cache of controls cannot be used, or a package is missing.
     """
-    orphans = list(find_orphans(stored, models))
+    orphans = list(find_orphans(stored, models, providers=providers))
     broken = [model.problem for model in models.values() if isinstance(model, BrokenModel)]
     return Audit(
         findings=(
             *map(from_error, (*broken, *stored.broken.values())),
-            *_missing(stored, models),
+            *_missing(stored, models, providers),
             *(finding(orphan) for orphan in orphans if not orphan.environment),
             *_bad_controls(stored, artefacts),
         ),
@@ -60,7 +63,7 @@ def audit(stored: Stored, models: Models, artefacts: Artefacts) -> Audit:
     )
 
 
-def _missing(stored: Stored, models: Models) -> Iterator[Finding]:
+def _missing(stored: Stored, models: Models, providers: tuple[str, ...]) -> Iterator[Finding]:
     """Yield the declared cells without a baseline; what a broken file holds cannot be known."""
     for model in models.values():
         if isinstance(model, BrokenModel) or model.spec.latency.not_applicable is not None:
@@ -68,7 +71,7 @@ def _missing(stored: Stored, models: Models) -> Iterator[Finding]:
         name = next((each for each in names_of(model) if each in stored.files()), model.name)
         if ("", name) in stored.broken:
             continue
-        for part in parts(model.timed_cells(_timed_on(model)), PROVIDER_DEPTH):
+        for part in parts(model.timed_cells(_timed_on(model, providers)), PROVIDER_DEPTH):
             if stored.entry(name, entry_key(part)) is None:
                 yield Finding(
                     code="baseline.missing",
@@ -79,8 +82,10 @@ def _missing(stored: Stored, models: Models) -> Iterator[Finding]:
                 )
 
 
-def _timed_on(model: Model) -> tuple[str, ...]:
-    return tuple(name for name, use in model.spec.providers.items() if not use.not_applicable)
+def _timed_on(model: Model, providers: tuple[str, ...]) -> tuple[str, ...]:
+    uses = model.spec.providers
+    out = {name for name, use in uses.items() if use.not_applicable}
+    return tuple(name for name in providers or uses if short_name(name) not in out)
 
 
 def _bad_controls(stored: Stored, artefacts: Artefacts) -> Iterator[Finding]:

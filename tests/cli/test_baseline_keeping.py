@@ -298,3 +298,15 @@ def test_a_remote_store_is_not_pruned(command: Command, sound: MiniProject) -> N
     assert result.json["files"] == ["gone.json"]
     assert result.json["artefacts"] == []
     assert (sound.root / "store" / UNUSED).exists()
+
+
+def test_check_asks_about_the_providers_that_it_is_given(
+    command: Command, sound: MiniProject
+) -> None:
+    """One that the spec does not name takes every variant, as in a run."""
+    write(sound, rekeyed(stored(sound), "fp32/cuda"))
+    assert command("baseline", "check", "--provider", "cuda").code == 0
+    asked = command("baseline", "check", "--provider", "cpu", "--json")
+    assert codes(asked) == ["baseline.missing", "baseline.orphan"]
+    wrong = command("baseline", "check", "--provider", "cpo")
+    assert (wrong.code, wrong.err.splitlines()[0]) == (2, "error: Unknown provider 'cpo'")
