@@ -96,7 +96,7 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
     allowed = frozenset(accepted)
     timed: dict[Cell, list[ItemRecord]] = {}
     for record in records:
-        if record.question == LATENCY.name:
+        if record.question == LATENCY.name and "baseline.orphan" not in _codes(record):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
     return [_proposal(part, group, records, allowed) for part, group in timed.items()]
 
