@@ -284,8 +284,7 @@ def _written(
     )
     figures_before = local.entries.get(key)
     figures = _kept(figures_before, proposal, recipe) or Figures(
-        model=recipe.model,
-        build=recipe.build,
+        recipe=recipe,
         nodes=dict(proposal.nodes),
         points=dict(proposal.points),
         change=change,
@@ -316,7 +315,7 @@ def _restore(part: Cell, entry: Entry, artefact: Callable[[Cell, Recipe, int], s
 
 def _kept(figures: Figures | None, proposal: Proposal, recipe: Recipe) -> Figures | None:
     """Return the stored figures if they are of this very recipe, these points and inputs."""
-    if figures is None or (figures.model, figures.build) != (recipe.model, recipe.build):
+    if figures is None or figures.recipe != recipe:
         return None
     known = {name: timing.inputs for name, timing in figures.points.items()}
     measured = {name: timing.inputs for name, timing in proposal.points.items()}

@@ -191,11 +191,10 @@ class LatencyJudge:
     def _stored(self, plan: Plan) -> Timing | None:
         """Return the stored number of the approved recipe in this environment, if there is one."""
         figures = self._figures(plan, self._environment(plan)) if plan.entry else None
-        if figures is None or plan.entry is None or figures.model != plan.entry.recipe.model:
+        if figures is None or plan.entry is None or figures.recipe != plan.entry.recipe:
             return None
         stored = figures.points.get(plan.cell.case)
-        same = stored is not None and stored.inputs == plan.inputs
-        return stored if same and figures.build == plan.entry.recipe.build else None
+        return stored if stored is not None and stored.inputs == plan.inputs else None
 
     def _incomparable(self, plan: Plan) -> Finding:
         """Return why neither control nor stored number can judge, with the fields that differ."""
