@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -12,14 +11,19 @@ from pathlib import Path
 from harness.cli.output import saying
 from harness.cli.project import Project
 from harness.domain.cells import PROVIDER_DEPTH, Cell, parts
-from harness.domain.providers import did_you_mean
-from harness.errors import HarnessError, UsageProblem
+from harness.errors import HarnessError
 from harness.evidence import Selection, TimingOptions
 from harness.files import places
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.commits import as_of
-from harness.files.models import BrokenModel, Model, load_models, with_known_providers
+from harness.files.models import (
+    BrokenModel,
+    Model,
+    load_models,
+    named_models,
+    with_known_providers,
+)
 from harness.files.project import artefacts_place
 from harness.latency.plans import Approved
 from harness.pipeline import Gate
@@ -144,19 +148,9 @@ def _is_usable(name: str, launcher: LocalLauncher, runtimes: Runtimes) -> bool:
 
 
 def _chosen(loaded: Mapping[str, Model | BrokenModel], wanted: Sequence[str]) -> dict[str, Model]:
-    for glob in wanted:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in loaded):
-            msg = f"Unknown model '{glob}'"
-            raise UsageProblem(
-                msg,
-                where="--model",
-                expected=f"one of {', '.join(loaded)}",
-                next_step=did_you_mean(glob, loaded),
-            )
     chosen = {}
-    for name, model in loaded.items():
-        if not wanted or any(fnmatch.fnmatchcase(name, glob) for glob in wanted):
-            if isinstance(model, BrokenModel):
-                raise model.problem
-            chosen[name] = model
+    for name, model in named_models(loaded, wanted).items():
+        if isinstance(model, BrokenModel):
+            raise model.problem
+        chosen[name] = model
     return chosen

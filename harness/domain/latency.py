@@ -45,39 +45,18 @@ class Told:
         return REFRESH.format(model=self.model)
 
 
-def judge_p50(
-    outcome: Outcome, estimate: Estimate, rule: Rule, told: Told, *, got: str
-) -> Iterator[Finding]:
-    """Yield what a duet found of the median call; nothing if both are as fast."""
-    change = f"{math.expm1(estimate.effect):+.1%}"
-    limit = f"p50 at most {math.expm1(rule.bound):.1%} above that of {told.against}"
-    match outcome:
-        case Outcome.SAME | Outcome.NOT_SLOWER:
-            return
-        case Outcome.SLOWER:
-            yield Finding(
-                code="latency.slower",
-                what=f"'{told.cell}' is slower than its baseline: p50 {change}",
-                where="latency.slowdown of the spec",
-                expected=limit,
-                got=got,
-                next_step=_advice(told, fails=True),
-            )
-        case Outcome.FASTER:
-            yield Finding(
-                code="latency.faster",
-                what=f"'{told.cell}' is faster than its baseline: p50 {change}",
-                got=got,
-                next_step=_advice(told, fails=False),
-            )
-        case Outcome.UNDECIDED | Outcome.CONTAMINATED | Outcome.UNSTABLE:
-            yield Finding(
-                code=f"latency.{outcome.value}",
-                what=f"Latency of '{told.cell}' was not judged: {_WHY[outcome]}",
-                expected=limit,
-                got=got,
-                next_step="run it again, on a quieter machine if it stays so",
-            )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """How findings name one quantity of a duet."""
+
+    code: str
+    """First half of its finding codes."""
+    is_slower: str
+    is_faster: str
+    name: str
+    where: str
+    unsettled: Mapping[Outcome, str]
+    """Second half of the code for each outcome that settles nothing."""
 
 
 _WHY = {
@@ -85,38 +64,69 @@ _WHY = {
     Outcome.CONTAMINATED: "two copies of the control differed as much",
     Outcome.UNSTABLE: "pairs of workers scatter too much to see a difference, or to exclude one",
 }
+_P50 = _Words(
+    code="latency",
+    is_slower="is slower than its baseline: p50",
+    is_faster="is faster than its baseline: p50",
+    name="Latency",
+    where="latency.slowdown of the spec",
+    unsettled={outcome: outcome.value for outcome in _WHY},
+)
+_STARTUP = _Words(
+    code="startup",
+    is_slower="starts slower than its baseline:",
+    is_faster="starts faster than its baseline:",
+    name="Start-up",
+    where="creating the session, and its first run",
+    unsettled=dict.fromkeys(_WHY, "unsettled"),
+)
+
+
+def judge_p50(
+    outcome: Outcome, estimate: Estimate, rule: Rule, told: Told, *, got: str
+) -> Iterator[Finding]:
+    """Yield what a duet found of the median call; nothing if it is not slower."""
+    limit = f"p50 at most {math.expm1(rule.bound):.1%} above that of {told.against}"
+    change = f"{math.expm1(estimate.effect):+.1%}"
+    yield from _judge(outcome, _P50, told, change=change, expected=limit, got=got)
 
 
 def judge_startup(
     outcome: Outcome, estimate: Estimate, rule: Rule, told: Told, *, got: str
 ) -> Iterator[Finding]:
     """Yield what a duet found of creating the session with its first run."""
-    change = f"{math.expm1(estimate.effect):+.0%}"
     limit = f"at most {math.expm1(rule.bound):.0%} longer than {told.against}"
+    change = f"{math.expm1(estimate.effect):+.0%}"
+    yield from _judge(outcome, _STARTUP, told, change=change, expected=limit, got=got)
+
+
+def _judge(
+    outcome: Outcome, words: _Words, told: Told, *, change: str, expected: str, got: str
+) -> Iterator[Finding]:
     match outcome:
         case Outcome.SAME | Outcome.NOT_SLOWER:
             return
         case Outcome.SLOWER:
             yield Finding(
-                code="startup.slower",
-                what=f"'{told.cell}' starts slower than its baseline: {change}",
-                where="creating the session, and its first run",
-                expected=limit,
+                code=f"{words.code}.slower",
+                what=f"'{told.cell}' {words.is_slower} {change}",
+                where=words.where,
+                expected=expected,
                 got=got,
                 next_step=_advice(told, fails=True),
             )
         case Outcome.FASTER:
             yield Finding(
-                code="startup.faster",
-                what=f"'{told.cell}' starts faster than its baseline: {change}",
+                code=f"{words.code}.faster",
+                what=f"'{told.cell}' {words.is_faster} {change}",
                 got=got,
                 next_step=_advice(told, fails=False),
             )
         case Outcome.UNDECIDED | Outcome.CONTAMINATED | Outcome.UNSTABLE:
             yield Finding(
-                code="startup.unsettled",
-                what=f"Start-up of '{told.cell}' was not judged: {_WHY[outcome]}",
-                expected=limit,
+                code=f"{words.code}.{words.unsettled[outcome]}",
+                what=f"{words.name} of '{told.cell}' was not judged: {_WHY[outcome]}",
+                expected=expected,
                 got=got,
                 next_step="run it again, on a quieter machine if it stays so",
             )
