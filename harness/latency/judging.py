@@ -162,12 +162,12 @@ class LatencyJudge:
         arm = self._measured_alone(plan)
         findings: list[Finding] = list(self._budget_findings(plan, arm))
         facts = {"p50": f"{arm.p50_ms:.4g} ms", "judged": "by itself"}
+        facts |= {"control": plan.entry.recipe.model} if plan.entry else {}
         if plan.entry is None:
             findings.append(_no_baseline(plan))
         elif stored is not None and plan.obstacle is not None:
             findings += latency.judge_stored(timing(plan, arm), stored, plan.told)
-            factor = latency.stored_factor(stored) - 1
-            facts["judged"] = f"stored number {stored.p50_ms:.4g} ms, within {factor:.0%}"
+            facts["judged"] = _stored_line(stored)
         elif plan.obstacle is not None:
             findings.append(self._incomparable(plan))
         receipt = self._receipt(plan, arm, calls=arm.calls, facts=facts)
@@ -344,6 +344,12 @@ def _node_findings(plan: Plan, ours: Arm, theirs: Arm) -> Iterator[Finding]:
     yield from latency.judge_nodes(
         ours.placement, theirs.placement, provider=plan.recipe.provider, told=plan.told
     )
+
+
+def _stored_line(stored: Timing) -> str:
+    factor = latency.stored_factor(stored)
+    limit = f"within {factor - 1:.0%}" if math.isfinite(factor) else "which scatters too much"
+    return f"stored number {stored.p50_ms:.4g} ms, {limit}"
 
 
 def _p50_line(duet: Duet) -> str:
