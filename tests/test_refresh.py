@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -419,3 +421,65 @@ def test_what_another_baseline_judged_does_not_replace_the_one_here(
     (written,) = store.write(run, "mnist")
     assert not written.is_refused
     assert store.portable().entries["fp32/cpu"].recipe.model == OTHER
+
+
+def test_two_refreshes_at_once_lose_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read under the lock under which it is written."""
+    slow = Baselines.portable
+
+    def portable(*given: Any) -> Baseline | None:
+        found = slow(*given)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(Baselines, "portable", portable)
+
+    def refresh(number: int) -> list[Written]:
+        cell = f"mnist/v{number}/cpu/batch1"
+        run = [
+            item("latency", cell, "baseline.missing", of=measured()),
+            item("contract", f"mnist/v{number}"),
+            item("parity", f"mnist/v{number}/cpu/one"),
+        ]
+        return store.write(run)
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(refresh, range(6)))
+    assert all(each.is_changed for (each,) in found)
+    keys = {f"v{number}/cpu" for number in range(6)}
+    assert set(store.portable().entries) == keys
+    figures = store.baselines.local("mnist", ENVIRONMENT.id)
+    assert figures is not None
+    assert set(figures.entries) == keys
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_kill_in_the_middle_leaves_whole_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Each is the old one or the new one, and the same refresh mends the rest."""
+    store.write(sound(item(of=measured())))
+    new = linear_model(scale=2.0).SerializeToString()
+    store.here = OTHER
+    store.model.write_bytes(new)
+    run = sound(item(of=measured(recipe(model=OTHER))))
+    real, left = Path.replace, [after]
+
+    def replace_or_die(path: Path, target: Path) -> Path:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(run)
+    monkeypatch.undo()
+    entry = store.portable().entries["fp32/cpu"]
+    assert entry.recipe.model == recipe().model
+    assert store.artefacts.has(entry.artefact)
+    assert store.points() == {"batch1": timing()}
+    store.write(run)
+    entry = store.portable().entries["fp32/cpu"]
+    assert entry.recipe.model == OTHER
+    assert store.artefacts.fetch(entry.artefact).read_bytes() == new

@@ -81,7 +81,7 @@ def refresh(
             [each for each in found if each.part.model in desk.models],
             baselines=desk.approved.baselines,
             artefacts=desk.approved.artefacts,
-            model_file=lambda part, recipe: _same_model(gate, part, recipe),
+            model_file=lambda part, recipe: _same_model(gate, desk, part, recipe),
             aliases={name: each.spec.aliases for name, each in desk.models.items()},
             change=_change(desk.project.root, reason),
             most_bytes=desk.most_bytes,
@@ -150,10 +150,13 @@ def _judged(gate: Gate, desk: Desk, cells: Sequence[Cell]) -> list[ItemRecord]:
     return found
 
 
-def _same_model(gate: Gate, part: Cell, recipe: Recipe) -> Path:
+def _same_model(gate: Gate, desk: Desk, part: Cell, recipe: Recipe) -> Path:
     """Return the candidate's file, which must be the one that was measured."""
+    from harness.cli.names import known_name
     from harness.errors import ModelFileError
 
+    variants = desk.models[part.model].spec.variant_names()
+    known_name(part.variant, variants, "variant", where=str(part))
     path, found = gate.model_file(part)
     if found == recipe.model:
         return path
