@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.cli.output import saying
 from harness.cli.project import Project
-from harness.domain.cells import PROVIDER_DEPTH, Cell, parts
+from harness.domain.cells import PROVIDER_DEPTH, Cell, parts, short_name
 from harness.errors import HarnessError
 from harness.evidence import Selection, TimingOptions
 from harness.files import places
@@ -129,7 +129,7 @@ class Desk:
             for name in providers or model.spec.providers:
                 if name not in usable:
                     usable[name] = bool(providers) or _is_usable(name, launcher, runtimes)
-                use = model.spec.providers.get(name)
+                use = model.spec.providers.get(short_name(name))
                 if usable[name] and not (use and use.not_applicable):
                     yield from model.timed_cells((name,))
 

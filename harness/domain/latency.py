@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.domain.baseline import Timing
-from harness.domain.duet import Estimate, Outcome, Rule
+from harness.domain.duet import Estimate, Outcome, Rule, check_scipy
 from harness.domain.findings import Finding
 from harness.domain.session import NodeInfo
 from harness.domain.spec import Budget
@@ -24,6 +24,8 @@ GROWTH, LEAST_MEMORY = 0.01, 2**20
 #: A stored number gates at this factor, or at so many of its own standard deviations: medians of
 #: one model differed by tens of per cent between runs on one shared machine.
 STORED_FACTOR, STORED_DEVIATIONS = 1.25, 4.0
+#: A limit beyond this factor would let everything pass, so a number that scatters so much is none.
+MOST_STORED_FACTOR = 4.0
 #: Confidence that a percentile keeps, or breaks, its budget.
 BUDGET_CONFIDENCE = 0.95
 REFRESH = "onnx-harness baseline refresh --model {model} --reason '...'"
@@ -159,14 +161,14 @@ def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -
 
 def judge_size(found: int, approved: int, told: Told) -> Iterator[Finding]:
     """Yield what the size of the model file, external data included, tells; bytes."""
-    change = found / approved - 1
-    if abs(change) <= GROWTH:
+    grown = found - approved
+    if abs(grown) <= GROWTH * approved:
         return
-    larger = change > 0
+    larger = grown > 0
     yield Finding(
         code="size.larger" if larger else "size.smaller",
         what=f"The file of '{told.cell}' is {'larger' if larger else 'smaller'} than its "
-        f"baseline: {change:+.1%}",
+        f"baseline: {grown / approved:+.1%}",
         expected=f"at most {GROWTH:.0%} above {approved:,} bytes",
         got=f"{found:,} bytes",
         next_step=_advice(told, fails=larger),
@@ -188,21 +190,11 @@ def judge_nodes(
         provider: The one that was asked for.
         told: What the finding says of its item.
     """
-    ours, theirs = ({name: len(nodes) for name, nodes in each.items()}
+    ours, theirs = ({name: len(nodes) for name, nodes in each.items() if nodes}
                     for each in (candidate, control))  # fmt: skip
     if ours == theirs:
         return
-    away, away_before = (
-        sum(count for name, count in counts.items() if name != provider)
-        for counts in (ours, theirs)
-    )
-    more = sum(ours.values()) - sum(theirs.values())
-    if away > away_before:
-        code, what = "nodes.moved", f"{away - away_before} more of its nodes left {provider}"
-    elif more > 0:
-        code, what = "nodes.more", f"{more} more nodes are left after optimisation"
-    else:
-        code, what = "nodes.fewer", "fewer nodes are left after optimisation"
+    code, what = _moved(ours, theirs, provider)
     yield Finding(
         code=code,
         what=f"Graph of '{told.cell}' differs from its baseline: {what}",
@@ -212,10 +204,36 @@ def judge_nodes(
     )
 
 
+def _moved(ours: Mapping[str, int], theirs: Mapping[str, int], provider: str) -> tuple[str, str]:
+    """Return the code of counts that differ, and what it says; what left the provider goes first.
+
+    Args:
+        ours: Provider to number of nodes, of the candidate.
+        theirs: The same of the control.
+        provider: The one that was asked for.
+    """
+    more = sum(ours.values()) - sum(theirs.values())
+    gone = more - ours.get(provider, 0) + theirs.get(provider, 0)
+    if gone > 0:
+        return "nodes.moved", f"{gone} more of its nodes {_are(gone)} not on {provider}"
+    if more > 0:
+        return "nodes.more", f"{more} more node{_s(more)} {_are(more)} left after optimisation"
+    if more < 0:
+        what = f"{-more} node{_s(-more)} fewer {_are(-more)} left after optimisation"
+    elif gone < 0:
+        what = f"{-gone} node{_s(-gone)} fewer {_are(-gone)} not on {provider}"
+    else:
+        what = "as many nodes, spread otherwise over other providers"
+    return "nodes.fewer", what
+
+
 def judge_stored(found: Timing, stored: Timing, told: Told) -> Iterator[Finding]:
     """Yield what a stored number tells, far beyond what such numbers scatter by."""
     factor = stored_factor(stored)
     ratio = found.p50_ms / stored.p50_ms
+    if factor > MOST_STORED_FACTOR:
+        yield _scatters(stored, told)
+        return
     if 1 / factor <= ratio <= factor:
         return
     slower = ratio > 1
@@ -231,8 +249,23 @@ def judge_stored(found: Timing, stored: Timing, told: Told) -> Iterator[Finding]
 
 
 def stored_factor(stored: Timing) -> float:
-    """Return beyond which factor a stored number gates."""
-    return max(STORED_FACTOR, math.exp(STORED_DEVIATIONS * stored.spread))
+    """Return beyond which factor a stored number gates; infinity if it gates nothing."""
+    most = math.log(MOST_STORED_FACTOR)
+    room = STORED_DEVIATIONS * stored.spread
+    return max(STORED_FACTOR, math.exp(room)) if room <= most else math.inf
+
+
+def _scatters(stored: Timing, told: Told) -> Finding:
+    most = math.log(MOST_STORED_FACTOR) / STORED_DEVIATIONS
+    return Finding(
+        code="latency.unstable",
+        what=f"Latency of '{told.cell}' was not judged: its stored number scatters too much",
+        where="judged by a stored number: the control could not be run beside it",
+        expected=f"a spread of at most {most:.2g} between workers, as the log of their p50",
+        got=f"{stored.spread:.3g}, at {stored.p50_ms:.4g} ms ({told.against})",
+        next_step="delete the baseline's file of this environment, then on a quieter machine: "
+        f"{told.refresh}",
+    )
 
 
 def judge_budget(budget: Budget, calls_ms: Sequence[float], told: Told) -> Iterator[Finding]:
@@ -246,6 +279,7 @@ def judge_budget(budget: Budget, calls_ms: Sequence[float], told: Told) -> Itera
         calls_ms: Timed calls of all workers, ms.
         told: What the finding says of its item.
     """
+    check_scipy()
     from scipy import stats  # noqa: PLC0415 - takes a second to import
 
     beyond = int(np.count_nonzero(np.asarray(calls_ms) > budget.max_ms))
@@ -266,10 +300,16 @@ def judge_budget(budget: Budget, calls_ms: Sequence[float], told: Told) -> Itera
         f"{BUDGET_CONFIDENCE:.0%} confidence",
         got=f"p{budget.percentile:g} {reached:.4g} ms; {beyond:,} of {len(calls_ms):,} calls "
         f"beyond, at least {needed:,} calls are needed if none is",
-        next_step="make it faster, or change the budget"
-        if broken
-        else "run it again, or leave more room between budget and latency",
+        next_step=_budget_advice(broken=broken, too_few=len(calls_ms) < needed),
     )
+
+
+def _budget_advice(*, broken: bool, too_few: bool) -> str:
+    if broken:
+        return "make it faster, or change the budget"
+    if too_few:
+        return "declare a lower percentile, which fewer calls tell: another run has as many"
+    return "run it again, or leave more room between budget and latency"
 
 
 def _advice(told: Told, *, fails: bool) -> str:
@@ -280,6 +320,14 @@ def _advice(told: Told, *, fails: bool) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "no node"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _mib(size: float, *, sign: bool = False) -> str:
