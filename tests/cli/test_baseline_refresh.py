@@ -139,7 +139,7 @@ def _unsettled(values: dict[str, Any]) -> None:
     ("change", "says"),
     [
         (_without_parity, "refused: parity of tiny/fp32/cpu was not judged in this run"),
-        (_failing_parity, "refused: parity of tiny/fp32/cpu/one is FAIL: parity.tolerance"),
+        (_failing_parity, "refused: parity of tiny/fp32/cpu/one is FAIL: parity.tolerance: far"),
         (_unsettled, "refused: tiny/fp32/cpu/one is not settled: latency.undecided"),
     ],
     ids=["no parity", "parity fails", "unsettled"],
