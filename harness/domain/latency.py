@@ -28,6 +28,7 @@ STORED_FACTOR, STORED_DEVIATIONS = 1.25, 4.0
 MOST_STORED_FACTOR = 4.0
 #: Confidence that a percentile keeps, or breaks, its budget.
 BUDGET_CONFIDENCE = 0.95
+BASELINE = "its baseline"
 REFRESH = "onnx-harness baseline refresh --model {model} --reason '...'"
 
 
@@ -40,6 +41,8 @@ class Told:
     """For the command that approves a change."""
     against: str
     """What the candidate was held against, in words."""
+    rival: str = BASELINE
+    """The same in short."""
 
     @property
     def refresh(self) -> str:
@@ -68,16 +71,16 @@ _WHY = {
 }
 _P50 = _Words(
     code="latency",
-    is_slower="is slower than its baseline: p50",
-    is_faster="is faster than its baseline: p50",
+    is_slower="is slower than {}: p50",
+    is_faster="is faster than {}: p50",
     name="Latency",
     where="latency.slowdown of the spec",
     unsettled={outcome: outcome.value for outcome in _WHY},
 )
 _STARTUP = _Words(
     code="startup",
-    is_slower="starts slower than its baseline:",
-    is_faster="starts faster than its baseline:",
+    is_slower="starts slower than {}:",
+    is_faster="starts faster than {}:",
     name="Start-up",
     where="creating the session, and its first run",
     unsettled=dict.fromkeys(_WHY, "unsettled"),
@@ -111,7 +114,7 @@ def _judge(
         case Outcome.SLOWER:
             yield Finding(
                 code=f"{words.code}.slower",
-                what=f"'{told.cell}' {words.is_slower} {change}",
+                what=f"'{told.cell}' {words.is_slower.format(told.rival)} {change}",
                 where=words.where,
                 expected=expected,
                 got=got,
@@ -120,7 +123,7 @@ def _judge(
         case Outcome.FASTER:
             yield Finding(
                 code=f"{words.code}.faster",
-                what=f"'{told.cell}' {words.is_faster} {change}",
+                what=f"'{told.cell}' {words.is_faster.format(told.rival)} {change}",
                 got=got,
                 next_step=_advice(told, fails=False),
             )
@@ -150,7 +153,7 @@ def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -
     larger = grown > 0
     yield Finding(
         code="memory.larger" if larger else "memory.smaller",
-        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than its baseline: "
+        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than {told.rival}: "
         f"{_mib(grown, sign=True)}",
         where="peak memory of the worker, above that before the session",
         expected=f"at most {_mib(limit)} above {told.against}, which needs {_mib(usual)}",
@@ -197,7 +200,7 @@ def judge_nodes(
     code, what = _moved(ours, theirs, provider)
     yield Finding(
         code=code,
-        what=f"Graph of '{told.cell}' differs from its baseline: {what}",
+        what=f"Graph of '{told.cell}' differs from {told.rival}: {what}",
         expected=f"{_counts(theirs)} ({told.against})",
         got=_counts(ours),
         next_step=_advice(told, fails=code != "nodes.fewer"),
@@ -313,6 +316,8 @@ def _budget_advice(*, broken: bool, too_few: bool) -> str:
 
 
 def _advice(told: Told, *, fails: bool) -> str:
+    if told.rival != BASELINE:  # no baseline was asked, so none can approve
+        return "find what changed there" if fails else ""
     if fails:
         return f"find what changed, or approve it: {told.refresh} --accept-regression {told.model}"
     return f"{told.refresh}: till then the gate would not notice its loss"
