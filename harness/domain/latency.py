@@ -40,6 +40,13 @@ class Told:
     """For the command that approves a change."""
     against: str
     """What the candidate was held against, in words."""
+    is_baseline: bool = True
+    """Whether that was a baseline, which a refresh can replace."""
+
+    @property
+    def control(self) -> str:
+        """Return what first lines call it."""
+        return "its baseline" if self.is_baseline else self.against
 
     @property
     def refresh(self) -> str:
@@ -59,7 +66,7 @@ def judge_p50(
         case Outcome.SLOWER:
             yield Finding(
                 code="latency.slower",
-                what=f"'{told.cell}' is slower than its baseline: p50 {change}",
+                what=f"'{told.cell}' is slower than {told.control}: p50 {change}",
                 where="latency.slowdown of the spec",
                 expected=limit,
                 got=got,
@@ -68,7 +75,7 @@ def judge_p50(
         case Outcome.FASTER:
             yield Finding(
                 code="latency.faster",
-                what=f"'{told.cell}' is faster than its baseline: p50 {change}",
+                what=f"'{told.cell}' is faster than {told.control}: p50 {change}",
                 got=got,
                 next_step=_advice(told, fails=False),
             )
@@ -101,7 +108,7 @@ def judge_startup(
         case Outcome.SLOWER:
             yield Finding(
                 code="startup.slower",
-                what=f"'{told.cell}' starts slower than its baseline: {change}",
+                what=f"'{told.cell}' starts slower than {told.control}: {change}",
                 where="creating the session, and its first run",
                 expected=limit,
                 got=got,
@@ -110,7 +117,7 @@ def judge_startup(
         case Outcome.FASTER:
             yield Finding(
                 code="startup.faster",
-                what=f"'{told.cell}' starts faster than its baseline: {change}",
+                what=f"'{told.cell}' starts faster than {told.control}: {change}",
                 got=got,
                 next_step=_advice(told, fails=False),
             )
@@ -140,7 +147,7 @@ def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -
     larger = grown > 0
     yield Finding(
         code="memory.larger" if larger else "memory.smaller",
-        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than its baseline: "
+        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than {told.control}: "
         f"{_mib(grown, sign=True)}",
         where="peak memory of the worker, above that before the session",
         expected=f"at most {_mib(limit)} above {told.against}, which needs {_mib(usual)}",
@@ -303,6 +310,8 @@ def _budget_advice(*, broken: bool, too_few: bool) -> str:
 
 
 def _advice(told: Told, *, fails: bool) -> str:
+    if not told.is_baseline:
+        return "see what changed between the two releases of ONNX Runtime"
     if fails:
         return f"find what changed, or approve it: {told.refresh} --accept-regression {told.model}"
     return f"{told.refresh}: till then the gate would not notice its loss"

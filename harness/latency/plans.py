@@ -145,7 +145,9 @@ class Planner:
             control=replace(plan.side, resolved=resolved),
             control_recipe=recipe,
             told=replace(
-                plan.told, against=f"the same model on onnxruntime {recipe.build.version}"
+                plan.told,
+                against=f"the same model on onnxruntime {recipe.build.version}",
+                is_baseline=False,
             ),
         )
 

@@ -217,7 +217,10 @@ def test_against_a_runtime_no_baseline_counts(bench: Bench) -> None:
     assert (plan.entry, plan.control.resolved.runtime.name) == (None, "old")
     assert plan.control.path == plan.side.path
     assert list(plan.differences) == ["build"]
-    assert plan.told.against == "the same model on onnxruntime 1.2.3"
+    assert (plan.told.against, plan.told.is_baseline) == (
+        "the same model on onnxruntime 1.2.3",
+        False,
+    )
     assert bench.plan(against="own").is_unchanged
     with pytest.raises(SpecError):
         bench.plan()
@@ -290,6 +293,16 @@ def test_sizes_of_a_recorded_model_are_drawn(bench: Bench) -> None:
     _recorded(bench, "[latency]\nbatch = [4]\n")
     plan = bench.plan(Cell("z", "fp32", "cpu", "batch4"))
     assert {_array(each).shape for each in plan.sets} == {(4, 3)}
+
+
+def test_a_recurrent_model_is_timed_on_its_first_step(bench: Bench) -> None:
+    """What it is fed later depends on what it gave."""
+    state = '[state]\nfeedback = { y = "x" }\nsteps = 5\n'
+    model = linear_model(classes=3).SerializeToString()
+    bench.project.add_model("m", file_spec(more=state), {"model.onnx": model})
+    plan = bench.plan()
+    assert len(plan.sets) == plans.SETS
+    assert {_array(each).shape for each in plan.sets} == {(1, 3)}
 
 
 def _array(values: Mapping[str, object]) -> Array:
