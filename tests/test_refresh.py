@@ -177,7 +177,7 @@ def test_what_is_not_settled_is_never_accepted(code: str) -> None:
 def test_any_other_finding_speaks_against_it(code: str) -> None:
     """Nobody can accept what went wrong otherwise."""
     run = sound(item("latency", CELL, code, verdict=Verdict.ERROR))
-    assert refusals(run, "mnist") == (f"{CELL}: {code}",)
+    assert refusals(run, "mnist") == (f"{CELL}: {code}: what of {code}",)
 
 
 @pytest.mark.parametrize("code", ["latency.not-applicable", "provider.not-applicable"])
@@ -222,7 +222,8 @@ def test_contract_and_parity_must_pass_or_fail_as_declared(question: str) -> Non
     run = sound(item(of=measured()))
     for verdict in (Verdict.FAIL, Verdict.SKIP, Verdict.ERROR):
         bad = item(question, cell, "blocked", verdict=verdict)
-        assert refusals([*run, bad], "mnist") == (f"{question} of {cell} is {verdict}: blocked",)
+        told = f"{question} of {cell} is {verdict}: blocked: what of blocked"
+        assert refusals([*run, bad], "mnist") == (told,)
     excused = item(question, cell, "known-failure", "parity.tolerance", verdict=Verdict.SKIP)
     assert refusals([*run, excused]) == ()
 
@@ -271,7 +272,7 @@ def test_a_latency_item_of_no_cell_is_told(cell: str) -> None:
 def test_a_finding_without_a_code_is_told() -> None:
     """A record that somebody wrote by hand gives no traceback."""
     bare = replace(item(of=measured()), findings=({"what": "?"},))
-    assert refusals(sound(bare)) == (f"{CELL}: a finding without a code",)
+    assert refusals(sound(bare)) == (f"{CELL}: a finding without a code: ?",)
     failed = item("parity", "mnist/fp32/cpu/two", verdict=Verdict.FAIL)
     assert refusals([*sound(item(of=measured())), failed]) == (
         "parity of mnist/fp32/cpu/two is FAIL: a finding without a code",

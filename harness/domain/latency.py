@@ -28,7 +28,6 @@ STORED_FACTOR, STORED_DEVIATIONS = 1.25, 4.0
 MOST_STORED_FACTOR = 4.0
 #: Confidence that a percentile keeps, or breaks, its budget.
 BUDGET_CONFIDENCE = 0.95
-BASELINE = "its baseline"
 REFRESH = "onnx-harness baseline refresh --model {model} --reason '...'"
 
 
@@ -41,8 +40,13 @@ class Told:
     """For the command that approves a change."""
     against: str
     """What the candidate was held against, in words."""
-    rival: str = BASELINE
-    """The same in short."""
+    is_baseline: bool = True
+    """Whether that was a baseline, which a refresh can replace."""
+
+    @property
+    def control(self) -> str:
+        """Return what first lines call it."""
+        return "its baseline" if self.is_baseline else self.against
 
     @property
     def refresh(self) -> str:
@@ -114,7 +118,7 @@ def _judge(
         case Outcome.SLOWER:
             yield Finding(
                 code=f"{words.code}.slower",
-                what=f"'{told.cell}' {words.is_slower.format(told.rival)} {change}",
+                what=f"'{told.cell}' {words.is_slower.format(told.control)} {change}",
                 where=words.where,
                 expected=expected,
                 got=got,
@@ -123,7 +127,7 @@ def _judge(
         case Outcome.FASTER:
             yield Finding(
                 code=f"{words.code}.faster",
-                what=f"'{told.cell}' {words.is_faster.format(told.rival)} {change}",
+                what=f"'{told.cell}' {words.is_faster.format(told.control)} {change}",
                 got=got,
                 next_step=_advice(told, fails=False),
             )
@@ -153,7 +157,7 @@ def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -
     larger = grown > 0
     yield Finding(
         code="memory.larger" if larger else "memory.smaller",
-        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than {told.rival}: "
+        what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than {told.control}: "
         f"{_mib(grown, sign=True)}",
         where="peak memory of the worker, above that before the session",
         expected=f"at most {_mib(limit)} above {told.against}, which needs {_mib(usual)}",
@@ -200,7 +204,7 @@ def judge_nodes(
     code, what = _moved(ours, theirs, provider)
     yield Finding(
         code=code,
-        what=f"Graph of '{told.cell}' differs from {told.rival}: {what}",
+        what=f"Graph of '{told.cell}' differs from {told.control}: {what}",
         expected=f"{_counts(theirs)} ({told.against})",
         got=_counts(ours),
         next_step=_advice(told, fails=code != "nodes.fewer"),
@@ -316,8 +320,8 @@ def _budget_advice(*, broken: bool, too_few: bool) -> str:
 
 
 def _advice(told: Told, *, fails: bool) -> str:
-    if told.rival != BASELINE:  # no baseline was asked, so none can approve
-        return "find what changed there" if fails else ""
+    if not told.is_baseline:
+        return "see what changed between the two releases of ONNX Runtime"
     if fails:
         return f"find what changed, or approve it: {told.refresh} --accept-regression {told.model}"
     return f"{told.refresh}: till then the gate would not notice its loss"

@@ -70,7 +70,7 @@ class LatencyJudge:
         self._docket = Docket(
             evidence.tools().launcher,
             plan=planner.plan,
-            ahead=[*filter(self._is_timed, options.cells)] if options.screens_ahead else (),
+            ahead=[*filter(self.is_timed, options.cells)] if options.screens_ahead else (),
             decisions=DECISIONS * len(options.cells),
             is_measured=self._is_measured,
             alone=alone,
@@ -78,6 +78,15 @@ class LatencyJudge:
             rule=self._rule,
         )
         self._environments: dict[bool, Environment] = {}
+
+    def is_timed(self, cell: Cell) -> bool:
+        """Return whether a cell's item gets as far as a plan; any other is not screened ahead."""
+        try:
+            spec = self._evidence.model(cell).spec
+        except HarnessError:
+            return False
+        use = spec.providers.get(short_name(cell.provider))
+        return spec.latency.not_applicable is None and not (use and use.not_applicable)
 
     def judge(self, cell: Cell) -> Found:
         """Return findings and receipt of one item.
@@ -96,15 +105,6 @@ class LatencyJudge:
         else:
             findings, receipt = self._by_itself(plan)
         return (*findings, *_size_findings(plan)), receipt
-
-    def _is_timed(self, cell: Cell) -> bool:
-        """Return whether a cell's item gets as far as a plan; any other is not screened ahead."""
-        try:
-            spec = self._evidence.model(cell).spec
-        except HarnessError:
-            return False
-        use = spec.providers.get(short_name(cell.provider))
-        return spec.latency.not_applicable is None and not (use and use.not_applicable)
 
     def _is_measured(self, plan: Plan) -> bool:
         return not plan.is_unchanged or self._is_wanted(plan)

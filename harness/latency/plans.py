@@ -140,10 +140,16 @@ class Planner:
         """Return the plan with the candidate itself, in another runtime, as its control."""
         resolved = self._runtimes.resolve(f"{short_name(plan.cell.provider)}@{name}")
         recipe = replace(plan.recipe, build=self._build(resolved))
-        rival = f"itself on onnxruntime {recipe.build.version}"
-        told = replace(plan.told, rival=rival, against=f"the same model in runtime '{name}'")
-        control = replace(plan.side, resolved=resolved)
-        return replace(plan, control=control, control_recipe=recipe, told=told)
+        return replace(
+            plan,
+            control=replace(plan.side, resolved=resolved),
+            control_recipe=recipe,
+            told=replace(
+                plan.told,
+                against=f"the same model on onnxruntime {recipe.build.version}",
+                is_baseline=False,
+            ),
+        )
 
     def _against_baseline(self, plan: Plan) -> Plan:
         aliases = self._evidence.model(plan.cell).spec.aliases
@@ -223,8 +229,8 @@ def input_sets(evidence: Evidence, model: Model, cell: Cell) -> tuple[Values, ..
     A recurrent model is timed on its first step.
     """
     point = model.points()[cell.case]
-    recorded = model.recorded is not None and cell.case in model.case_names()
-    if recorded or point.inputs:
+    is_recorded = model.recorded is not None and point.name in model.case_names()
+    if is_recorded or point.inputs:
         return (evidence.inputs(cell)[0],)
     return tuple(_drawn(model, point))
 

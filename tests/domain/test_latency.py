@@ -99,6 +99,24 @@ def test_start_up_has_codes_of_its_own(outcome: Outcome, code: str, severity: Se
         assert found.expected == "at most 10% longer than the baseline 111111111111"
 
 
+def test_what_was_held_against_a_runtime_is_not_approved_by_a_refresh() -> None:
+    """No baseline was part of it: neither the words nor the next step name one."""
+    told = Told(
+        cell="m/fp32/cpu/one", model="m", against="the same model on 1.31", is_baseline=False
+    )
+    found = [
+        *latency.judge_p50(Outcome.SLOWER, estimate(0.1), LATENCY, told, got="p50"),
+        *latency.judge_p50(Outcome.FASTER, estimate(-0.1), LATENCY, told, got="p50"),
+        *latency.judge_startup(Outcome.SLOWER, estimate(0.1), STARTUP, told, got="40 ms"),
+        *latency.judge_startup(Outcome.FASTER, estimate(-0.1), STARTUP, told, got="40 ms"),
+        *latency.judge_memory([9 * MIB], [1], told),
+    ]
+    assert len(found) == 5
+    for each in found:
+        assert "the same model on 1.31" in each.what
+        assert each.next_step == "see what changed between the two releases of ONNX Runtime"
+
+
 @pytest.mark.parametrize(
     ("grown", "usual", "code"),
     [
