@@ -82,7 +82,7 @@ def faults(subject: Subject, _: object) -> Iterator[Task]:
     if subject.grown is None:
         operators = {node.op_type for node in subject.model.graph.node}
         for name in GRAPH_FAULTS:
-            if name == "Cast pair" or name.split()[0] in operators:
+            if name == "Cast pair" or name.split()[0] in operators | {"inner"}:
                 yield Task(subject=subject, fault=name)
         yield Task(subject=subject, fault=trials.UNOPTIMISED)
         yield Task(subject=subject, fault=trials.FEWER_THREADS)
