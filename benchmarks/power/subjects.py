@@ -196,8 +196,10 @@ def _rename(graph: onnx.GraphProto, random: np.random.Generator) -> None:
         node.name = f"node_{number}"
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]
-    for named in (*graph.initializer, *graph.value_info):
-        named.name = new.get(named.name, named.name)
+    for tensor in graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
+    for info in graph.value_info:
+        info.name = new.get(info.name, info.name)
 
 
 # faults

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from power.subjects import GRAPH_FAULTS, Subject, reordered
 
 from harness.domain import duet as rules
 from harness.domain.session import SessionConfig
@@ -29,6 +28,7 @@ from harness.measuring import Bench, Side
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved
 from harness.runtimes.sessions import Session
+from power.subjects import GRAPH_FAULTS, Subject, reordered
 
 #: Decisions of the run that each one is thought to belong to: 200 cells, p50 and start-up.
 DECISIONS = 400
@@ -105,7 +105,7 @@ class OnePairBench(NotedBench):
 
     def _open(self, arm: str, cores: Sequence[int]) -> Session:
         if arm not in self._living:
-            self._living[arm] = session = super()._open(arm, self._cores[0])
+            self._living[arm] = session = super()._open(arm, cores)
             self._stack.callback(session.close)
             session.close = lambda: None  # type: ignore[method-assign]  # rounds end, it does not
         else:
@@ -202,7 +202,8 @@ class Laboratory:
 
     def decide(self, tasks: Sequence[Task], condition: str, until: float) -> Iterator[Trial]:
         """Yield settled trials of tasks, in any order; none is begun after `until` (monotonic)."""
-        left, waiting = [tasks[index] for index in self._random.permutation(len(tasks))], []
+        waiting: list[Trial] = []
+        left = [tasks[index] for index in self._random.permutation(len(tasks))]
         while left or waiting:
             trial = self._next(left if time.monotonic() < until else [], waiting, condition)
             if trial is None:
@@ -291,7 +292,6 @@ def plain(trial: Trial) -> dict[str, Any]:
         "condition": trial.condition,
         "variant": trial.variant,
         "seed": trial.seed,
-        "onnxruntime": "",
         "seconds": _rounded(trial.seconds),
         "loads": _rounded(trial.loads),
         "error": trial.error,
