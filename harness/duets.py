@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.domain import duet
 from harness.domain.duet import Estimate, Outcome, Rule, Stage
+from harness.domain.receipts import Timed
 from harness.domain.values import Values
 from harness.measuring import Bench, Side
 from harness.runtimes.launchers import Launcher
@@ -96,6 +97,21 @@ class Duet:
         for name in self._rules:
             if not self._stages[name] or self._quantity(name).outcome is None:
                 self._stages[name].append(stage[name])
+
+    def timed(self) -> Timed:
+        """Return what pictures are drawn from."""
+        found = self.latency
+        low, high = (
+            found.estimate.bound(1 - found.rule.alarm, upper=side) for side in (False, True)
+        )
+        return Timed(
+            candidate_ns=self.arms[CANDIDATE].kept_ns(),
+            control_ns=self.arms[CONTROL].kept_ns(),
+            pairs=tuple(each for stage in found.stages for each in stage.candidate),
+            effect=found.estimate.effect,
+            interval=(low, high),
+            bound=found.rule.bound,
+        )
 
     def judge(self) -> None:
         """Measure until every quantity is settled."""

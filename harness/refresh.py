@@ -7,6 +7,7 @@ is refused, and nothing changes where the recipe did not.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell
 from harness.domain.environment import Environment
 from harness.domain.questions import CONTRACT, LATENCY, PARITY
 from harness.domain.verdict import Verdict
-from harness.errors import UsageProblem
+from harness.errors import ModelFileError, UsageProblem
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.results.record import ItemRecord
@@ -243,6 +244,7 @@ def write(
                 baselines=baselines,
                 aliases=aliases.get(proposal.part.model, ()),
                 change=change,
+                has=artefacts.has,
                 artefact=lambda each, recipe, size: (
                     ""
                     if most_bytes is not None and size > most_bytes
@@ -259,12 +261,20 @@ def _written(
     baselines: Baselines,
     aliases: tuple[str, ...],
     change: Change,
+    has: Callable[[str], bool],
     artefact: Callable[[Cell, Recipe, int], str],
 ) -> Written:
     part, recipe = proposal.part, proposal.recipe
     key = entry_key(part)
     portable = baselines.portable(part.model, aliases) or Baseline(model=part.model)
     before = portable.entries.get(key)
+    if (
+        before is not None
+        and before.artefact
+        and not has(before.artefact)
+        and not proposal.refusals
+    ):
+        _restore(part, before, artefact)
     if proposal.refusals or recipe is None or proposal.environment is None:
         return Written(proposal=proposal, before=before, after=before)
     local = baselines.local(part.model, proposal.environment.id, aliases) or LocalBaseline(
@@ -294,6 +304,12 @@ def _written(
         figures_before=figures_before,
         figures_after=figures,
     )
+
+
+def _restore(part: Cell, entry: Entry, artefact: Callable[[Cell, Recipe, int], str]) -> None:
+    """Store a lost artefact again, if the candidate still is what was approved."""
+    with contextlib.suppress(ModelFileError):  # it changed: its new recipe brings a new one
+        artefact(part, entry.recipe, entry.file_bytes)
 
 
 def _kept(figures: Figures | None, proposal: Proposal, recipe: Recipe) -> Figures | None:

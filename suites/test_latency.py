@@ -11,6 +11,6 @@ from harness.plugin.state import ItemGate
 pytestmark = pytest.mark.latency
 
 
-def test_latency(cell: Cell, gate: ItemGate) -> None:
+def test_latency(cell: Cell, gate: ItemGate, request: pytest.FixtureRequest) -> None:
     """No quantity that the gate knows got worse since the baseline was approved."""
-    gate.require(LATENCY, cell)
+    gate.require(LATENCY, cell, request)

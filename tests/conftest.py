@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("harness")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Share one lock among all runs that tests start, and none with the machine's other runs.
+
+    A test must not wait until somebody else has measured; scope session, also of xdist's workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["ONNX_HARNESS_LOCKS"] = str(folder)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from harness.cli.project import open_project
 
 if TYPE_CHECKING:
     from harness.domain.duet import Estimate
+    from harness.domain.regression import Explanation
     from harness.domain.spec import ModelSpec
     from harness.domain.values import Values
     from harness.duets import Duet, Quantity
@@ -58,6 +59,12 @@ def compare(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Of all orders. Default: a new one.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw both distributions: a .png, .svg or .pdf. Needs matplotlib."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure two recipes alternately and say whether the candidate is slower.
@@ -71,6 +78,8 @@ def compare(
     from harness.runtimes.quiet import Quiet
 
     other = candidate or control
+    if plot is not None:
+        _check_plot(plot, control, other)
     for file in (control, other):
         check_file(file)
     _refuse_same(control, other, provider, against)
@@ -80,21 +89,63 @@ def compare(
         runtimes = open_project().runtimes(launcher)
         with _drafted(control, launcher, runtimes) as model:
             sets = _sets(model, _sizes(dim or (), model.spec))
-            duet = Duet(
-                launcher,
-                candidate=_side(other, provider, runtimes, threads),
-                control=_side(control, against or provider, runtimes, threads),
-                sets=sets,
-                seed=seed,
-            )
+            ours = _side(other, provider, runtimes, threads)
+            theirs = _side(control, against or provider, runtimes, threads)
+            duet = Duet(launcher, candidate=ours, control=theirs, sets=sets, seed=seed)
             with Quiet(say=say).exclusive():
                 duet.judge()
+                why = _explained(launcher, _outcome(duet), ours, theirs, sets)
+    names = (_named(other, provider), _named(control, against or provider))
+    if plot is not None:
+        _draw(plot, duet, names, seed)
     if as_json:
-        print_json(_plain(duet, sets, seed))
+        print_json({**_plain(duet, sets, seed), "explanation": _plain_explanation(why)})
     else:
-        names = (_named(other, provider), _named(control, against or provider))
-        print(*_lines(duet, names, sets, seed), sep="\n")
+        told = [f"  {line}" for line in (why.lines() if why else ())]
+        print(*_lines(duet, names, sets, seed), *told, sep="\n")
     raise typer.Exit(0 if duet.latency.outcome in {Outcome.SAME, Outcome.FASTER} else 1)
+
+
+def _check_plot(file: Path, *models: Path) -> None:
+    from harness.errors import UsageProblem
+    from harness.reports.plot import check_plot
+
+    if file.resolve() in {model.resolve() for model in models}:
+        msg = f"'{file}' is one of the models: it would be overwritten"
+        raise UsageProblem(msg, where="--plot", expected="a file for the picture")
+    check_plot(file)
+
+
+def _explained(
+    launcher: Launcher, outcome: str, candidate: Side, control: Side, sets: Sequence[Values]
+) -> Explanation | None:
+    """Return why the candidate is slower, or faster; None if it is neither."""
+    if outcome not in {"slower", "faster"}:
+        return None
+    from harness.regressions import explain_regression
+
+    return explain_regression(
+        launcher, candidate=candidate, control=control, sets=sets, slower=outcome == "slower"
+    )
+
+
+def _plain_explanation(why: Explanation | None) -> dict[str, Any] | None:
+    from dataclasses import asdict
+
+    return {**asdict(why), "lines": why.lines()} if why else None
+
+
+def _draw(file: Path, duet: Duet, names: tuple[str, str], seed: int) -> None:
+    from harness.errors import UsageProblem
+    from harness.reports.plot import draw
+
+    words = _WORDS.get(_outcome(duet), "was not judged against")
+    title = f"{names[0]} {words} {names[1]}: {_change(duet.latency.estimate)}"
+    try:
+        draw(file, duet.timed(), title=title, caption=f"single calls of all workers; seed {seed}")
+    except OSError as error:
+        msg = f"Picture '{file}' cannot be written: {error.strerror}"
+        raise UsageProblem(msg, where="--plot", expected="a file that can be written") from None
 
 
 def _refuse_same(control: Path, candidate: Path, provider: str, against: str | None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from harness.cli.project import open_project
 
 if TYPE_CHECKING:
     from harness.cli.diagnosis import Check
+    from harness.domain.environment import Environment
 
 Names = Annotated[
     list[str] | None,
@@ -39,13 +41,19 @@ def doctor(*, provider: Names = None, as_json: AsJson = False) -> None:
     each provider named; without it, at least one provider, every runtime that exists, and every
     plugin provider of the settings whose runtime is made. A built-in provider that is not usable
     (CUDA without a GPU) is shown and does not count.
+
+    Last comes the environment that baselines of this machine belong to; that of its NVIDIA GPUs
+    too, if it has any.
     """
     checks = _checks(provider or [])
     healthy = is_healthy(checks, asked=bool(provider))
     if as_json:
-        print_json({"healthy": healthy, "checks": [check.as_json() for check in checks]})
+        environments = {use: _as_json(each) for use, each in _environments().items()}
+        found = [check.as_json() for check in checks]
+        print_json({"healthy": healthy, "environments": environments, "checks": found})
     else:
         _print(checks)
+        _print_environments()
     raise typer.Exit(0 if healthy else 3)
 
 
@@ -70,6 +78,32 @@ def _checks(names: list[str]) -> list[Check]:
     with LocalLauncher() as launcher, saying("opening sessions"):
         doctor = Doctor(project.settings, project.runtimes(launcher), launcher)
         return list(doctor.asked(names) if names else doctor.everything())
+
+
+def _environments() -> dict[str, Environment]:
+    """Return what this machine is: for figures of its processor, and of its GPUs if it has any."""
+    from harness.errors import EnvironmentProblem
+    from harness.runtimes.machine import this_environment
+
+    found = {"cpu": this_environment()}
+    with contextlib.suppress(EnvironmentProblem):  # a machine without a GPU is healthy
+        found["gpu"] = this_environment(gpu=True)
+    return found
+
+
+def _as_json(environment: Environment) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"id": environment.id, **asdict(environment)}
+
+
+def _print_environments() -> None:
+    print()
+    for use, environment in _environments().items():
+        parts = {name: value for name, value in _as_json(environment).items() if value}
+        print(f"environment ({use}): {parts.pop('id')}")
+        for name, value in parts.items():
+            print(f"  {name + ':':<12}{value}")
 
 
 def _print(checks: list[Check]) -> None:

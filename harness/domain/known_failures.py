@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from harness.domain.cells import ANY, CASE_DEPTH, PROVIDER_DEPTH, Cell, expand, parts, short_name
 from harness.domain.findings import Finding
-from harness.domain.questions import QUESTIONS, SHOWN_BY, Question
+from harness.domain.questions import LATENCY, QUESTIONS, SHOWN_BY, Question
 from harness.domain.spec import KnownFailure, ModelSpec
 
 #: An entry is warned of from so many days before its last one.
@@ -113,17 +113,26 @@ def is_expiring(entry: KnownFailure, as_of: AsOf) -> bool:
     return 0 <= (entry.expires - as_of.date).days <= WARNED_DAYS
 
 
-def entry_faults(name: str, spec: ModelSpec, cases: Iterable[str]) -> list[str]:
-    """Return the entries that can never excuse anything, or stand twice."""
+def entry_faults(
+    name: str, spec: ModelSpec, cases: Iterable[str], points: Iterable[str] = ()
+) -> list[str]:
+    """Return the entries that can never excuse anything, or stand twice.
+
+    Args:
+        name: Of the model.
+        spec: Its spec.
+        cases: Its cases.
+        points: What the latency suite has in their place.
+    """
     entries = spec.known_failure
     faults = [
         f"'known_failure[{index}]' is the same as 'known_failure[{entries.index(entry)}]'"
         for index, entry in enumerate(entries)
         if entries.index(entry) != index
     ]
-    cells = [*expand(name, spec, cases=cases)]
+    cells, timed = ([*expand(name, spec, cases=each)] for each in (cases, points))
     for index, entry in enumerate(entries if cells else ()):
-        concerned = [item for item in _items(spec, cells) if _is_sure(entry, item[0])]
+        concerned = [item for item in _items(spec, cells, timed) if _is_sure(entry, item[0])]
         ways = (entry, _in_any_runtime(entry))
         if not any(is_about(way, *item) for way in ways for item in concerned):
             faults.append(_dead(f"known_failure[{index}].cell", entry, concerned))
@@ -136,10 +145,12 @@ def _in_any_runtime(entry: KnownFailure) -> KnownFailure:
     return replace(entry, cell="/".join(glob or ANY for glob in globs))
 
 
-def _items(spec: ModelSpec, cells: Sequence[Cell]) -> Iterator[tuple[Question, Cell]]:
+def _items(
+    spec: ModelSpec, cells: Sequence[Cell], timed: Sequence[Cell]
+) -> Iterator[tuple[Question, Cell]]:
     """Yield the items that a spec declares and that can run."""
     for question in QUESTIONS.values():
-        for part in parts(cells, question.depth):
+        for part in parts(timed if question is LATENCY else cells, question.depth):
             use = spec.providers.get(short_name(part.provider))
             if question.depth < PROVIDER_DEPTH or use is None or use.not_applicable is None:
                 yield question, part

@@ -6,6 +6,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Timed:
+    """Calls that were timed, for pictures and for pytest-benchmark; no record holds them."""
+
+    candidate_ns: npt.NDArray[np.int64]
+    """Single calls, shape [calls]."""
+    control_ns: npt.NDArray[np.int64]
+    """The same of the control; empty where there was none."""
+    pairs: tuple[float, ...] = ()
+    """Log ratio of candidate to control of each pair of workers."""
+    effect: float = 0.0
+    """Estimate over all pairs, a log ratio."""
+    interval: tuple[float, float] = (0.0, 0.0)
+    """Its confidence bounds."""
+    bound: float = 0.0
+    """Change that matters, a log ratio."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
@@ -19,6 +40,7 @@ class Receipt:
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    timed: Timed | None = None
 
     def plus(
         self, *, counts: dict[str, int] | None = None, facts: dict[str, str] | None = None

@@ -648,9 +648,11 @@ class LatencySpec:
 
     __pydantic_config__: ClassVar = STRICT
 
+    case: str | None = None
+    """The case that is timed. Default: the first."""
     batch: tuple[int, ...] = ()
-    """Sizes of the dimension `dim` that are timed, one item each; other dimensions are as in the
-    first case. Default: the first case alone."""
+    """Sizes of the dimension `dim` that are timed instead, one item each; other dimensions are as
+    in `case`."""
     dim: str = "batch"
     """The dimension that `batch` is about."""
     threads: int | None = None

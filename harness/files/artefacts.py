@@ -60,6 +60,8 @@ class Artefacts:
 
     def has(self, sha256: str) -> bool:
         """Return whether the store has a file of this name; only `fetch` looks into it."""
+        if not sha256:
+            return False
         _check_name(sha256)
         return self._doing("read", sha256, lambda: self._store.has(sha256))
 
@@ -69,11 +71,16 @@ class Artefacts:
         A folder is read every time, so that a broken file in it is told on every machine and not
         on those alone that never fetched it. From a URL each file is fetched once.
 
+        Args:
+            sha256: Its name; empty where the baseline says that it was not kept.
+
         Raises:
             ModelFileError: If the store lacks it (`baseline.incomparable`), or holds something
                 else under its name (`baseline.control`).
             EnvironmentProblem: If the store cannot be read, or a package for it is missing.
         """
+        if not sha256:
+            raise self._not_kept()
         _check_name(sha256)
         home, record = self._cache / sha256, self._cache / f"{sha256}.json"
         with self._usable_cache(), locked(self._cache / f"{sha256}.lock"):
@@ -119,6 +126,16 @@ class Artefacts:
             raise self._wrong(sha256, msg, str(error)) from None
         return {name: hash_file(folder / name) for name in names}
 
+    def _not_kept(self) -> ModelFileError:
+        msg = "Control was not kept: its baseline names no file in the artefact store"
+        return ModelFileError(
+            msg,
+            code="baseline.incomparable",
+            where=self._place,
+            expected="an entry with 'artefact', which a refresh writes for files that are kept",
+            next_step="raise 'largest_artefact_mb' of the settings or remove it, then approve anew",
+        )
+
     def _missing(self, sha256: str) -> ModelFileError:
         msg = f"Control '{sha256}' is not in the artefact store"
         return ModelFileError(
@@ -126,8 +143,7 @@ class Artefacts:
             code="baseline.incomparable",
             where=self._where(sha256),
             expected="the model file that the baseline names as its control",
-            next_step="restore the file, or approve the candidate anew with "
-            "`onnx-harness baseline refresh`",
+            next_step="restore the file, or approve the candidate anew",
         )
 
     def _wrong(self, sha256: str, msg: str, got: str) -> ModelFileError:

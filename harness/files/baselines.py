@@ -226,7 +226,8 @@ def _refuse(
     or_else: str = "",
 ) -> NoReturn:
     """Raise what is wrong with a file, and how to get one that is right."""
-    steps = (f"git checkout -- {path}", f"onnx-harness baseline refresh --model {model}", or_else)
+    refresh = f"delete it, then `onnx-harness baseline refresh --model {model} --reason TEXT`"
+    steps = (f"git checkout -- {path}", refresh, or_else)
     raise SpecError(
         what,
         code=code,

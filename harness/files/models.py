@@ -61,13 +61,13 @@ class Model:
 
     def points(self) -> dict[str, CaseSpec]:
         """Return the sizes that are timed, by the name that stands for the case in an item's id."""
-        first = self.case(self.case_names()[0])
         latency = self.spec.latency
+        case = self.case(latency.case or self.case_names()[0])
         sized = (
-            CaseSpec(name=f"{latency.dim}{size}", dims={**first.dims, latency.dim: size})
+            CaseSpec(name=f"{latency.dim}{size}", dims={**case.dims, latency.dim: size})
             for size in latency.batch
         )
-        return {point.name: point for point in sized} or {first.name: first}
+        return {point.name: point for point in sized} or {case.name: case}
 
     def cells(self, providers: tuple[str, ...] | None = None) -> tuple[Cell, ...]:
         """Return this model's cells, on `providers` or on those of its spec."""
@@ -197,8 +197,13 @@ def _read_spec(folder: Path) -> ModelSpec:
         recorded = spec.reference.recorded
         if not zoo.data_sets(folder / recorded):
             faults.append(f"'reference.recorded' names '{recorded}', which has no test_data_set_N")
-    cases = Model(name=folder.name, folder=folder, spec=spec).case_names()
-    faults += entry_faults(folder.name, spec, cases)
+    model = Model(name=folder.name, folder=folder, spec=spec)
+    cases = model.case_names()
+    if spec.latency.case not in {None, *cases}:
+        near = did_you_mean(str(spec.latency.case), cases, f"one of {', '.join(cases)}")
+        faults.append(f"'latency.case' names '{spec.latency.case}', which is no case; {near}")
+    points = model.points() if cases and not faults else {}
+    faults += entry_faults(folder.name, spec, cases, points)
     if faults:
         raise toml.faulty(title, path, faults)
     return spec
@@ -246,6 +251,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
 def _name_faults(spec: ModelSpec) -> list[str]:
     named = [("variants", name) for name in spec.variants]
     named += [("case", case.name) for case in spec.case]
+    named += [("aliases", name) for name in spec.aliases]
     faults = [
         f"'{table}' has the name '{name}', which does not match {PLAIN_NAME.pattern}"
         for table, name in named

@@ -23,13 +23,14 @@ from harness.domain.cells import Cell, short_name
 from harness.domain.duet import Outcome, Rule
 from harness.domain.environment import Environment
 from harness.domain.findings import Finding, from_error
-from harness.domain.receipts import Receipt
+from harness.domain.receipts import Receipt, Timed
 from harness.domain.spec import Budget
 from harness.duets import CANDIDATE, CONTROL, Duet, Quantity
 from harness.evidence import Evidence, TimingOptions
 from harness.latency.docket import Docket, Trial
 from harness.latency.plans import Approved, Plan, Planner
 from harness.measuring import Arm, Bench
+from harness.regressions import explain_regression
 from harness.runtimes.machine import this_environment
 
 Found = tuple[Iterable[Finding], Receipt]
@@ -114,9 +115,10 @@ class LatencyJudge:
         ours, theirs = duet.arms[CANDIDATE], duet.arms[CONTROL]
         told = plan.told
         lasting, starting = _settled(duet.latency), _settled(duet.startup)
+        why = self._why_slower(plan) if lasting is Outcome.SLOWER else ()
         findings = [
             *latency.judge_p50(lasting, duet.latency.estimate, duet.latency.rule, told,
-                               got=_p50_line(duet)),
+                               got="\n".join((_p50_line(duet), *why))),
             *latency.judge_startup(starting, duet.startup.estimate, duet.startup.rule, told,
                                    got=_startup_line(duet)),
             *latency.judge_memory(ours.memory_bytes, theirs.memory_bytes, told),
@@ -126,13 +128,26 @@ class LatencyJudge:
         facts = {
             "judged": f"duet against {told.against}",
             "changed": _differences(plan.differences),
+            "change": f"{math.expm1(duet.latency.estimate.effect):.6f}",
             "p50": _p50_line(duet),
             "start-up": _startup_line(duet),
             "memory": f"{_mib(ours.memory_bytes)}, control {_mib(theirs.memory_bytes)}",
             "control": plan.control_recipe.model if plan.control_recipe else "",
         }
         calls = sum(arm.calls for arm in duet.arms.values())
-        return findings, self._receipt(plan, ours, calls=calls, facts=facts)
+        receipt = self._receipt(plan, ours, calls=calls, facts=facts)
+        return findings, replace(receipt, timed=duet.timed())
+
+    def _why_slower(self, plan: Plan) -> list[str]:
+        """Return what the profiles of candidate and control tell; told even if it is nothing."""
+        if plan.control is None:
+            return []
+        launcher = self._evidence.tools().launcher
+        with self._alone(), self._evidence.saying(f"looking why {plan.cell} is slower"):
+            found = explain_regression(
+                launcher, candidate=plan.side, control=plan.control, sets=plan.sets
+            )
+        return found.lines()
 
     # without a control
 
@@ -155,7 +170,9 @@ class LatencyJudge:
             facts["judged"] = f"stored number {stored.p50_ms:.4g} ms, within {factor:.0%}"
         elif plan.obstacle is not None:
             findings.append(self._incomparable(plan))
-        return findings, self._receipt(plan, arm, calls=arm.calls, facts=facts)
+        receipt = self._receipt(plan, arm, calls=arm.calls, facts=facts)
+        timed = Timed(candidate_ns=arm.kept_ns(), control_ns=np.empty(0, dtype=np.int64))
+        return findings, replace(receipt, timed=timed)
 
     def _measured_alone(self, plan: Plan) -> Arm:
         launcher = self._evidence.tools().launcher
@@ -306,12 +323,12 @@ def _not_applicable(cell: Cell, why: str) -> Finding:
 
 
 def _no_baseline(plan: Plan) -> Finding:
-    key = entry_key(plan.cell)
     return Finding(
         code="baseline.missing",
-        what=f"'{plan.cell}' has no baseline",
-        expected=f"an entry '{key}' in the baseline of '{plan.cell.model}'",
-        next_step=plan.told.refresh,
+        what="There is no baseline to hold latency, memory, start-up and size against",
+        where=str(plan.cell),
+        expected=f"an entry '{entry_key(plan.cell)}' in the baseline of '{plan.cell.model}'",
+        next_step="onnx-harness baseline refresh --reason '...'",
     )
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,11 @@ from harness.latency.plans import Approved
 from harness.pipeline import Gate
 from harness.plugin import refuse
 from harness.plugin.progress import Progress
+from harness.plugin.recording import OnlyBenchmarks
+from harness.plugin.recording import record as record_calls
 from harness.reports.known_failures import expiring_lines
 from harness.reports.lines import judgement_lines
+from harness.reports.plot import draw
 from harness.reports.summary import blocked_lines, expected_lines, summary_lines, unjudged_lines
 from harness.results.record import ItemRecord, RunRecord, write_record
 from harness.runtimes.launchers import LocalLauncher
@@ -52,6 +55,8 @@ NO_PROVIDER = """No provider of the specs is usable here: nothing would be check
 PACKAGE = Path(harness.__file__).resolve().parent
 NO_SUITE = """Nothing would be checked: onnx-harness was asked for, but no suite was collected
   next:     name the suites: `pytest suites/`, or `pytest --pyargs harness.suites`"""
+#: Findings whose cells are drawn beside the run record.
+DRAWN = frozenset({"latency.slower", "latency.faster"})
 #: Attribute of a test report that carries the item's record, also from xdist workers.
 REPORT_ATTRIBUTE = "onnx_harness"
 
@@ -92,6 +97,7 @@ def activate(config: pytest.Config) -> HarnessState:
         config.stash[STATE] = state
         config.add_cleanup(state.close)
         config.pluginmanager.register(state, "onnx-harness-state")
+        config.pluginmanager.register(OnlyBenchmarks(), "onnx-harness-only-benchmarks")
     return state
 
 
@@ -108,6 +114,8 @@ class HarnessState:
         self._runtimes = Runtimes(settings, root, places.runtimes_folder(), self._launcher)
         for name in self.options.providers:
             self._runtimes.check_name(name)
+        if self.options.against_runtime is not None:
+            self._runtimes.check_name(f"cpu@{self.options.against_runtime}")
         for name in self.options.provider_options:
             find(name, self._runtimes.providers, where="--provider-option")
         self._loaded = with_known_providers(
@@ -252,9 +260,11 @@ class HarnessState:
 
     # judging
 
-    def require(self, question: Question, cell: Cell, nodeid: str) -> None:
+    def require(
+        self, question: Question, cell: Cell, nodeid: str, request: pytest.FixtureRequest | None
+    ) -> None:
         """Judge one item; return on PASS, raise pytest's outcome for every other verdict."""
-        judgement = self._judge_of_run().check(question, cell)
+        judgement = self._kept(self._judge_of_run().check(question, cell), cell, request)
         self._judgements[question.name, str(cell)] = judgement
         if judgement.verdict is Verdict.PASS:
             return
@@ -264,6 +274,30 @@ class HarnessState:
         if judgement.verdict is Verdict.SKIP:
             pytest.skip(text.splitlines()[0])
         pytest.fail(text, pytrace=False)
+
+    def _kept(
+        self, judgement: Judgement, cell: Cell, request: pytest.FixtureRequest | None
+    ) -> Judgement:
+        """Hand timed calls to pytest-benchmark, and draw those of a cell that differs."""
+        receipt, timed = judgement.receipt, judgement.receipt.timed
+        if timed is None:
+            return judgement
+        if request is not None:
+            record_calls(request, timed.candidate_ns, receipt.facts)
+        codes = {finding.code for finding in judgement.findings}
+        if self.options.record is None or not codes & DRAWN or not timed.pairs:
+            return judgement
+        folder = self.options.record.with_suffix(".pictures")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = folder / f"{str(cell).replace('/', '__')}.png"
+        note = draw(
+            picture,
+            timed,
+            title=f"{cell}: p50 {float(receipt.facts['change']):+.1%}",
+            caption=f"single calls of all workers; {receipt.facts['judged']}",
+        )
+        told = {"picture": note or str(picture)}
+        return replace(judgement, receipt=receipt.plus(facts=told))
 
     def close(self) -> None:
         """End all workers."""
@@ -327,6 +361,10 @@ class HarnessState:
             asked["as_of"] = [str(self._as_of.date), self._as_of.source]
         if not self.options.excuses_allowed:
             asked["runxfail"] = True
+        if self.options.measures_all:
+            asked["measure_all"] = True
+        if self.options.against_runtime is not None:
+            asked["against_runtime"] = self.options.against_runtime
         return asked
 
     def _judge_of_run(self) -> Gate:
@@ -376,8 +414,11 @@ class HarnessState:
             words += ["--harness-profile", self.options.profile]
         if self._seed is not None:
             words += ["--harness-seed", str(self._seed)]
-        if self._config.getoption("models"):
-            words += ["--models", self._config.getoption("models")]
+        if self.options.measures_all:
+            words += ["--measure-all"]
+        for name in ("models", "baselines", "against_runtime"):
+            if self._config.getoption(name):
+                words += [f"--{name.replace('_', '-')}", self._config.getoption(name)]
         return shlex.join(words)
 
 
@@ -387,10 +428,18 @@ class ItemGate:
     def __init__(self, state: HarnessState) -> None:
         self._state = state
 
-    def require(self, question: Question, cell: Cell) -> None:
-        """Judge one item; return on PASS, raise pytest's outcome for every other verdict."""
+    def require(
+        self, question: Question, cell: Cell, request: pytest.FixtureRequest | None = None
+    ) -> None:
+        """Judge one item; return on PASS, raise pytest's outcome for every other verdict.
+
+        Args:
+            question: What is asked.
+            cell: About what.
+            request: The test's own; with it pytest-benchmark records what was timed.
+        """
         current = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-        self._state.require(question, cell, current)
+        self._state.require(question, cell, current, request)
 
 
 def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> HarnessOptions:

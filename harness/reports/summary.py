@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,11 @@ TITLE = " onnx-harness "
 #: Counters of the receipts that the last line adds up.
 TOTALS = ("nodes_checked", "nodes_placed", "outputs_compared", "elements_compared")
 #: The same for counters that not every run has.
-SOME_TOTALS = ("examples_judged",)
+SOME_TOTALS = ("examples_judged", "calls_timed", "unchanged_by_hash")
 HEADINGS = (
     *("model", "contract", "provider"),
     *(verdict.lower() for verdict in Verdict),
-    *("worst / allowed", "bound", "placement"),
+    *("worst / allowed", "bound", "placement", "p50"),
 )
 #: Columns of words; those after them hold numbers and are aligned at the right.
 WORDS = 3
@@ -33,6 +34,8 @@ class _Row:
     bounds: set[str] = field(default_factory=set)
     """What limits came from: `float64`, `table`."""
     placed: str = ""
+    p50: tuple[float, str] = (-math.inf, "")
+    """Greatest change beside the control, and how it is told."""
 
 
 def summary_lines(records: Sequence[ItemRecord], *, width: int) -> Iterator[str]:
@@ -53,7 +56,8 @@ def _cells(
     worst = "-" if row.worst is None else f"{row.worst:.3g}"
     contract = contracts.get(model, "-").lower()
     bound = ", ".join(sorted(row.bounds)) or "-"
-    return (model, contract, provider or "-", *counts, worst, bound, row.placed or "-")
+    placed, p50 = row.placed or "-", row.p50[1] or "-"
+    return (model, contract, provider or "-", *counts, worst, bound, placed, p50)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -96,6 +100,11 @@ def _add(row: _Row, record: ItemRecord) -> None:
         row.bounds.add(record.facts.get("tolerance", "table").partition(":")[0])
     if record.question == "placement":
         row.placed = _placed(record)
+    if "change" in record.facts:
+        change = float(record.facts["change"])
+        row.p50 = max(row.p50, (change, f"{change:+.1%}"))
+    elif "unchanged_by_hash" in record.counts:
+        row.p50 = max(row.p50, (-math.inf, "unchanged"))
 
 
 def _placed(record: ItemRecord) -> str:

@@ -156,8 +156,8 @@ def limits(groups: str, mount: Path) -> str:
                   memory_limit(_text(folder / "memory.limit_in_bytes"))]  # fmt: skip
     cores = min((quota for quota in quotas if quota), default=0.0)
     size = min((size for size in sizes if size), default=0)
-    parts = [f"{cores:.4g} cores" if cores else "", f"{size / _GIB:.4g} GiB" if size else ""]
-    return ", ".join(filter(None, parts))
+    parts = [f"cores {cores:.4g}"] if cores else []
+    return ", ".join([*parts, f"memory {size / _GIB:.4g} GiB"] if size else parts)
 
 
 def _group_folders(groups: str, mount: Path) -> Iterator[Path]:
@@ -167,7 +167,7 @@ def _group_folders(groups: str, mount: Path) -> Iterator[Path]:
     own group is the top of the mount.
     """
     for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
+        controllers, _, path = line.partition(":")[2].partition(":")
         tops = [mount / controllers, *(mount / each for each in controllers.split(","))]
         inside = PurePosixPath(path.lstrip("/"))
         for top in dict.fromkeys(tops if controllers else [mount, mount / "unified"]):
@@ -177,7 +177,8 @@ def _group_folders(groups: str, mount: Path) -> Iterator[Path]:
 def cpu_quota(text: str) -> float:
     """Return the cores that `cpu.max` grants (`150000 100000` is 1.5); 0 without a limit."""
     quota, _, period = text.strip().partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else 0.0
+    is_limit = quota.isdigit() and period.isdigit() and int(period) > 0
+    return int(quota) / int(period) if is_limit else 0.0
 
 
 def _old_quota(folder: Path) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.domain.encoding import decode_all, encode, encode_all
+from harness.domain.regression import NodeTime
 from harness.domain.session import NodeInfo, Port, SessionConfig, SessionFacts
 from harness.domain.values import Value, Values
 from harness.errors import RunFailed
@@ -126,7 +127,7 @@ class Session:
         return Slot(wall_ns=wall, waited_ns=waited)
 
     def timed_outputs(self, which: int, *, limit_s: float) -> dict[str, Value]:
-        """Return what the last timed run of a bound set gave."""
+        """Return the tensors that the last timed run of a bound set gave."""
         fields = {"set": which}
         reply, data = self._worker.request(
             "timed_outputs", fields, [], limit_s=limit_s, doing="reading outputs of timed runs"
@@ -142,6 +143,21 @@ class Session:
             "memory", {}, [], limit_s=limit_s, doing="asking for memory"
         )
         return int(reply["grown_bytes"])
+
+    def profile(self, counted: Sequence[int] | None, *, limit_s: float) -> tuple[NodeTime, ...]:
+        """End profiling and return the time of every node that ran.
+
+        Args:
+            counted: Numbers of the runs that count, from 0; None for all.
+            limit_s: Seconds before the worker is killed.
+
+        Raises:
+            RunFailed: If the profile cannot be read, or holds none of these runs.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        fields = {} if counted is None else {"counted": list(counted)}
+        reply, _ = self._worker.request("profile", fields, [], limit_s=limit_s, doing="profiling")
+        return tuple(_node_time(row) for row in reply["nodes"])
 
     def log_tail(self) -> str:
         """Return the last lines of the worker's log."""
@@ -179,6 +195,7 @@ def open_session(
     limit_s: float,
     optimized_file: Path | None = None,
     cores: Sequence[int] = (),
+    profile_prefix: str = "",
 ) -> Session:
     """Open `model` in a new worker of `runtime`.
 
@@ -192,6 +209,7 @@ def open_session(
         optimized_file: Where ONNX Runtime writes the graph as it optimised it; the facts then
             name the optimisers that changed it.
         cores: Processor numbers that the worker may use; empty for all.
+        profile_prefix: How the file begins that ONNX Runtime's profiler writes; empty for none.
 
     Raises:
         RunFailed: If ONNX Runtime refused the model or the options.
@@ -199,11 +217,12 @@ def open_session(
         EnvironmentProblem: If the runtime is broken.
     """
     worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
-    optimized = {"optimized_file": str(optimized_file)} if optimized_file else {}
+    files = {"optimized_file": str(optimized_file)} if optimized_file else {}
+    files |= {"profile_prefix": profile_prefix} if profile_prefix else {}
     try:
         reply, _ = worker.request(
             "open",
-            {"model": str(model), **_fields(config), **optimized, "cores": list(cores)},
+            {"model": str(model), **_fields(config), **files, "cores": list(cores)},
             [],
             limit_s=limit_s,
             doing="opening a session",
@@ -230,18 +249,21 @@ def profile_placement(
     For ONNX Runtime builds that do not record the assignment. Only nodes that ran are seen, and
     a compiling provider shows one node per fused subgraph.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        worker = launcher.launch(runtime.python, INFERENCE, fork=fork)
-        try:
-            fields = {"model": str(model), **_fields(config), "profile_prefix": f"{folder}/p"}
-            worker.request("open", fields, [], limit_s=limit_s, doing="opening a session")
-            described, buffers = encode_all(feeds)
-            request = {"feeds": described}
-            worker.request("run", request, buffers, limit_s=limit_s, doing="running the model")
-            reply, _ = worker.request("profile", {}, [], limit_s=limit_s, doing="profiling")
-        finally:
-            worker.close()
-    return _grouped([[provider, [[name, "", op]]] for provider, name, op in reply["nodes"]])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_session(
+            launcher,
+            runtime,
+            config,
+            model,
+            fork=fork,
+            limit_s=limit_s,
+            profile_prefix=f"{folder}/p",
+        ) as session,
+    ):
+        session.run(feeds, limit_s=limit_s)
+        nodes = session.profile(None, limit_s=limit_s)
+    return _grouped([[node.provider, [[node.name, "", node.op]]] for node in nodes])
 
 
 def _decoded(reply: dict[str, Any], data: list[memoryview]) -> dict[str, Value]:
@@ -282,6 +304,19 @@ def _facts(runtime: Runtime, worker: Worker, reply: dict[str, Any]) -> SessionFa
         load_ms=reply["load_ns"] / 1e6,
         start_method=worker.start_method,
         optimizers=tuple(reply.get("optimizers", ())),
+    )
+
+
+def _node_time(row: list[Any]) -> NodeTime:
+    provider, name, op, total_us, error_us, calls, named = row
+    return NodeTime(
+        provider=provider,
+        name=name,
+        op=op,
+        total_us=total_us,
+        error_us=error_us,
+        calls=calls,
+        is_named=named,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
+from harness.duets import Duet
+from harness.errors import RunFailed
+from harness.runtimes.quiet import Quiet
 from harness.testing import MiniProject, make_model, tensor_info
 from tests.cli.conftest import Command
 
@@ -36,16 +40,19 @@ def write(path: Path, layers: int, *, name: str = "x") -> Path:
 
 
 def test_a_model_with_twice_the_layers_is_slower(project: MiniProject, command: Command) -> None:
-    """It is seen in every stage, and told with interval, sentinel, inputs and seed."""
+    """It is seen in every stage, and told with interval, sentinel, inputs, seed and reasons."""
     control, candidate = write(project.root / "a.onnx", 20), write(project.root / "b.onnx", 40)
     result = command("compare", control, candidate, "--dim", "batch=8", "--seed", 1)
     lines = result.out.splitlines()
     assert result.code == 1, result.out + result.err
     assert lines[0].startswith(f"'{candidate}' on cpu is slower than '{control}' on cpu: +")
-    assert [line.split(":")[0].strip() for line in lines[1:]] == [
+    labels = [line.split(":")[0].strip() for line in lines[1:]]
+    assert labels[:9] == [
         *("p50", "interval", "screen", "confirmation 1", "confirmation 2"),
-        *("inputs", "measured", "seed"),
+        *("inputs", "measured", "seed", "profile"),
     ]
+    assert "slower" in labels[9:-1]
+    assert lines[-1] == "  graph:    MatMul 20 -> 40; Relu 20 -> 40"
     assert lines[6] == "  inputs:   4 sets of x [8, 48]"
     assert lines[8] == "  seed:     1"
 
@@ -60,6 +67,24 @@ def test_a_copy_is_never_called_slower_or_faster(project: MiniProject, command: 
     assert len(told["stages"][0]["candidate"]) >= 8
     assert told["calls"] > 0
     assert told["inputs"] == {"x": [1, WIDTH]}
+    assert told["explanation"] is None
+
+
+def test_the_picture_and_the_reasons_of_a_faster_candidate(
+    project: MiniProject, command: Command
+) -> None:
+    """Both go with JSON too."""
+    pytest.importorskip("matplotlib")
+    control, candidate = write(project.root / "a.onnx", 40), write(project.root / "b.onnx", 20)
+    picture = project.root / "picture.png"
+    result = command("compare", control, candidate, "--json", "--plot", picture)
+    told = result.json
+    assert told["outcome"] not in {"same", "slower"}, result.out
+    if told["outcome"] == "faster":  # else the machine was too busy to judge
+        assert told["explanation"]["lines"][-1] == "graph:    MatMul 40 -> 20; Relu 40 -> 20"
+        assert {each["op"] for each in told["explanation"]["operators"]} == {"MatMul", "Relu"}
+        assert told["explanation"]["slower"] is False
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +131,34 @@ def test_a_provider_that_runs_no_node_is_refused(project: MiniProject, command: 
     assert "nodes {'CPUExecutionProvider': " in result.err
 
 
+def test_it_measures_alone(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else gets at the machine's lock meanwhile; what comes before does not need it."""
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    monkeypatch.setenv("ONNX_HARNESS_LOCKS", str(project.root))
+    events = []
+
+    class Recorder(Quiet):
+        @contextmanager
+        def exclusive(self) -> Iterator[None]:
+            with super().exclusive():
+                events.append(sorted(each.name for each in project.root.glob("onnx-harness.*")))
+                yield
+                events.append(["left"])
+
+    def judge(_: Duet) -> None:
+        events.append(["measured"])
+        msg = "enough"
+        raise RunFailed(msg, code="run.failed")
+
+    monkeypatch.setattr("harness.runtimes.quiet.Quiet", Recorder)
+    monkeypatch.setattr(Duet, "judge", judge)
+    assert "enough" in command("compare", "a.onnx", "b.onnx").err
+    assert events == [["onnx-harness.lock", "onnx-harness.turnstile"], ["measured"]]
+
+
 def test_without_scipy_nothing_is_measured(
     project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,3 +171,25 @@ def test_without_scipy_nothing_is_measured(
     result = command("compare", "a.onnx", "b.onnx")
     assert result.code == 3
     assert "pip install 'onnx-harness[latency]'" in result.err
+
+
+def test_without_matplotlib_nothing_is_measured_for_a_picture(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install, before anything is measured."""
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    result = command("compare", "a.onnx", "b.onnx", "--plot", "picture.png")
+    assert (result.code, result.out) == (3, "")
+    assert "pip install 'onnx-harness[plots]'" in result.err
+
+
+def test_a_picture_never_overwrites_a_model(project: MiniProject, command: Command) -> None:
+    """Also one whose name is that of a picture."""
+    write(project.root / "a.onnx", 2)
+    model = write(project.root / "b.png", 2).read_bytes()
+    result = command("compare", "a.onnx", "b.png", "--plot", "b.png")
+    assert result.code == 2
+    assert "'b.png' is one of the models: it would be overwritten" in result.err
+    assert (project.root / "b.png").read_bytes() == model

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from harness.cli.diagnosis import Check, Status
 from harness.cli.doctor import is_healthy
+from harness.domain.environment import Environment
 from harness.domain.findings import Finding
+from harness.errors import EnvironmentProblem
 from harness.testing import MiniProject
 from tests.cli.conftest import Command
 
@@ -128,10 +131,68 @@ def test_a_machine_without_any_runtime(command: Command, monkeypatch: pytest.Mon
     monkeypatch.setattr("harness.runtimes.registry._find", lambda *_: iter(()))
     result = command("doctor")
     assert result.code == 3
-    assert result.out == (
+    assert result.out.startswith(
         "No runtime: onnxruntime is not installed beside the harness, and none was added\n"
         "  next:     pip install onnxruntime, or `onnx-harness runtime add cpu onnxruntime`\n"
+        "\n"
+        "environment (cpu): "
     )
+
+
+HERE = Environment(system="Linux x86_64", cpu="AMD EPYC", isa="0123456789ab", cores=2, memory_gib=8)
+GPU = replace(HERE, gpu="NVIDIA H200", driver="580.65.06", cuda="13.0")
+
+
+def machine_with(*, gpu: bool) -> Callable[..., Environment]:
+    """Return a `this_environment` of a machine with or without a GPU."""
+
+    def told(*, gpu: bool = False) -> Environment:
+        if not gpu:
+            return HERE
+        if has_gpu:
+            return GPU
+        message = "No NVIDIA GPU can be asked for its name"
+        raise EnvironmentProblem(message, code="provider.no-device")
+
+    has_gpu = gpu
+    return told
+
+
+def test_the_environment_in_full(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id names the folder of this machine's baselines; what is empty is left out."""
+    monkeypatch.setattr("harness.runtimes.machine.this_environment", machine_with(gpu=True))
+    result = command("doctor", "--provider", "cpu")
+    assert result.code == 0
+    assert result.out.partition("\n\nenvironment ")[2] == (
+        f"(cpu): {HERE.id}\n"
+        "  system:     Linux x86_64\n"
+        "  cpu:        AMD EPYC\n"
+        "  isa:        0123456789ab\n"
+        "  cores:      2\n"
+        "  memory_gib: 8\n"
+        f"environment (gpu): {GPU.id}\n"
+        "  system:     Linux x86_64\n"
+        "  cpu:        AMD EPYC\n"
+        "  isa:        0123456789ab\n"
+        "  cores:      2\n"
+        "  memory_gib: 8\n"
+        "  gpu:        NVIDIA H200\n"
+        "  driver:     580.65.06\n"
+        "  cuda:       13.0\n"
+    )
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_environment_as_json(
+    command: Command, monkeypatch: pytest.MonkeyPatch, *, gpu: bool
+) -> None:
+    """A machine without a GPU is healthy and has one environment."""
+    monkeypatch.setattr("harness.runtimes.machine.this_environment", machine_with(gpu=gpu))
+    result = command("doctor", "--provider", "cpu", "--json")
+    assert result.code == 0
+    found = result.json["environments"]
+    assert set(found) == ({"cpu", "gpu"} if gpu else {"cpu"})
+    assert found["cpu"] == {"id": HERE.id, **asdict(HERE)}
 
 
 def test_the_cause_is_the_missing_library() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from harness.domain import project, spec
 from harness.domain.bounds import ARITHMETIC, FACTORS, rule_for
 from harness.domain.providers import BUILTIN
-from harness.domain.questions import QUESTIONS, SHOWN_BY
+from harness.domain.questions import LATENCY, QUESTIONS, SHOWN_BY
 from harness.domain.tolerance import PROVIDER_FACTORS, TABLE
 from harness.files.toml import schema
 from harness.plugin import pytest_addoption
@@ -48,6 +48,8 @@ SPEC_TABLES: dict[str, type] = {
     "[placement.PROVIDER]": spec.PlacementSpec,
     "placement.PROVIDER.allow_cpu": spec.AllowCpu,
     "[properties]": spec.PropertiesSpec,
+    "[latency]": spec.LatencySpec,
+    "[[latency.budget]]": spec.Budget,
     "properties.leave_out": spec.LeaveOut,
     "properties.padding": spec.PaddingSpec,
     "[limits]": spec.Limits,
@@ -172,7 +174,8 @@ def questions() -> Iterator[str]:
     about = {2: "model x variant", 3: "model x variant x provider", 4: "every cell"}
     for question in QUESTIONS.values():
         counters = ", ".join(f"`{name.replace('|', '` or `')}`" for name in question.counters)
-        yield f"| {question.name} | {question.asks} | {about[question.depth]} | {counters} |"
+        part = f"{about[3]} x timed point" if question is LATENCY else about[question.depth]
+        yield f"| {question.name} | {question.asks} | {part} | {counters} |"
 
 
 def known_failures() -> Iterator[str]:

@@ -76,7 +76,9 @@ def test_a_screen_ends_early_only_where_it_is_sure(
         (stages(0.02, 0.02, sentinel=0.015), Outcome.CONTAMINATED),
         (stages(0.0075, 0.0075, 0.0075), Outcome.UNDECIDED),
         (stages(0.02, spread=0.2), Outcome.UNSTABLE),
-        (stages(0.0, spread=0.03), Outcome.UNSTABLE),
+        (stages(0.0, spread=0.03), None),
+        (stages(0.0, 0.0, 0.0, spread=0.03), Outcome.UNSTABLE),
+        (stages(0.0, 0.0, 0.0, spread=0.014), Outcome.SAME),
         (stages(0.9, 0.9, 0.9, spread=0.1), Outcome.SLOWER),
     ],
     ids=[
@@ -86,7 +88,9 @@ def test_a_screen_ends_early_only_where_it_is_sure(
             "sentinel",
             "between",
             "scatter",
+            "cannot exclude yet",
             "cannot exclude",
+            "excluded by more pairs",
             "clear in spite of scatter",
         ),
     ],
@@ -94,3 +98,20 @@ def test_a_screen_ends_early_only_where_it_is_sure(
 def test_outcomes(seen: Sequence[Stage], outcome: Outcome | None) -> None:
     """Only what all three stages saw, beyond the bound, is a difference."""
     assert duet.decide(seen) is outcome
+
+
+def test_many_decisions_ask_for_more_confidence() -> None:
+    """One red build without cause in a hundred, however many cells there are."""
+    alone, among = duet.LATENCY.among(1), duet.LATENCY.among(400)
+    assert alone.alarm == duet.CELL_ALARMS
+    assert among.alarm == pytest.approx(duet.BUILD_ALARMS / 400)
+    seen = stages(0.014, 0.014, 0.014, spread=0.035)
+    assert duet.decide(seen, alone) is Outcome.SLOWER
+    assert duet.decide(seen, among) is Outcome.UNDECIDED
+
+
+def test_start_up_has_a_bound_of_its_own() -> None:
+    """What would be a clear slowdown of p50 is nothing for one sample of each worker."""
+    seen = stages(0.03, 0.03, 0.03)
+    assert duet.decide(seen) is Outcome.SLOWER
+    assert duet.decide(seen[:1], duet.STARTUP) is Outcome.SAME

@@ -24,20 +24,36 @@ def test_codes_are_stable_names(code: str) -> None:
 
 
 def test_severities_that_let_an_item_pass_are_rare() -> None:
-    """Only a missing package is not judged; the others are declarations of the spec."""
+    """What is not judged: a missing package, and what cannot be measured or compared."""
     by_severity = {
         severity: {code for code, own in CODES.items() if own is severity} for severity in Severity
     }
-    assert by_severity[Severity.NOT_JUDGED] == {"package.missing"}
+    assert by_severity[Severity.NOT_JUDGED] == {
+        "package.missing",
+        "latency.undecided",
+        "latency.contaminated",
+        "latency.unstable",
+        "latency.unsupported",
+        "startup.unsettled",
+        "baseline.missing",
+        "baseline.incomparable",
+        "baseline.orphan",
+    }
     assert by_severity[Severity.NOT_APPLICABLE] == {
         "provider.not-applicable",
         "property.not-applicable",
+        "latency.not-applicable",
     }
     assert by_severity[Severity.NOTE] == {
         "reference.not-float64",
         "parity.near-tie",
         "parity.unstable",
         "parity.origin",
+        "latency.faster",
+        "startup.faster",
+        "memory.smaller",
+        "size.smaller",
+        "nodes.fewer",
     }
     assert by_severity[Severity.EXPECTED] == {"known-failure"}
 

@@ -38,6 +38,7 @@ SHAPE = Finding(code="parity.shape", what="other shape")
 #: its cause; it is about one.
 NEVER_EXCUSED = {
     *("spec.invalid", "cache.unusable", "lock.unusable"),
+    *("baseline.unreadable", "baseline.version", "baseline.unwritable", "baseline.control"),
     *("blocked", "known-failure.passed", "known-failure.expired"),
 }
 
@@ -78,7 +79,15 @@ def spec(*entries: KnownFailure, **providers: ProviderUse) -> ModelSpec:
 
 def faults(*entries: KnownFailure, **providers: ProviderUse) -> list[str]:
     """Return what is wrong with entries."""
-    return entry_faults("m", spec(*entries, **providers), ["one", "two"])
+    return entry_faults("m", spec(*entries, **providers), ["one", "two"], ["batch8"])
+
+
+def test_the_latency_suite_has_points_instead_of_cases() -> None:
+    """An entry of one of its codes must match a point."""
+    assert faults(entry("m/fp32/cpu/batch8", "latency.slower")) == []
+    (told,) = faults(entry("m/fp32/cpu/one", "latency.slower"))
+    assert "matches no latency item" in told
+    assert faults(entry("m/fp32/cpu/one", "parity.tolerance")) == []
 
 
 # which items
@@ -118,13 +127,13 @@ def test_a_runtime_is_part_of_the_name() -> None:
 @pytest.mark.parametrize(
     ("glob", "about"),
     [
-        ("m", ["contract", "placement", "parity", "properties"]),
-        ("m/fp32", ["contract", "placement", "parity", "properties"]),
-        ("m/fp32/*/*", ["contract", "placement", "parity", "properties"]),
-        ("m/fp32/cpu", ["placement", "parity", "properties"]),
-        ("m/fp32/?pu", ["placement", "parity", "properties"]),
+        ("m", ["contract", "placement", "parity", "properties", "latency"]),
+        ("m/fp32", ["contract", "placement", "parity", "properties", "latency"]),
+        ("m/fp32/*/*", ["contract", "placement", "parity", "properties", "latency"]),
+        ("m/fp32/cpu", ["placement", "parity", "properties", "latency"]),
+        ("m/fp32/?pu", ["placement", "parity", "properties", "latency"]),
         ("m/fp32/?", []),
-        ("m/fp32/*/one", ["parity"]),
+        ("m/fp32/*/one", ["parity", "latency"]),
     ],
 )
 def test_what_is_narrower_than_an_item_is_not_about_it(glob: str, about: list[str]) -> None:

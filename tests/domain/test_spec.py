@@ -212,7 +212,7 @@ KNOWN: dict[str, Any] = {
             {**KNOWN, "code": "harness.bug"},
             (
                 "'suite' is missing: any suite can meet 'harness.bug', "
-                "so one of contract, placement, parity, properties is needed"
+                "so one of contract, placement, parity, properties, latency is needed"
             ),
         ),
         (

@@ -45,6 +45,10 @@ PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {input
             "'variants' has the name 'Half', which does not match [a-z0-9][a-z0-9_.-]*",
         ),
         (
+            'aliases = ["../old"]\n' + file_spec(),
+            "'aliases' has the name '../old', which does not match [a-z0-9][a-z0-9_.-]*",
+        ),
+        (
             file_spec(more='[variants.fp32]\nfile = "h.onnx"'),
             "'variants.fp32' is the candidate itself; choose another name",
         ),

@@ -38,6 +38,15 @@ def test_both_places(tmp_path: Path, file: str, text: str) -> None:
     assert load_settings(tmp_path) == SETTINGS
 
 
+def test_places_of_baselines(tmp_path: Path) -> None:
+    """Both can be moved; the store may be a URL."""
+    text = 'baselines = "approved"\nartefacts = "s3://bucket/controls"\n'
+    (tmp_path / "onnx-harness.toml").write_text(text)
+    found = load_settings(tmp_path)
+    assert (found.baselines, found.artefacts) == ("approved", "s3://bucket/controls")
+    assert (ProjectSettings().baselines, ProjectSettings().artefacts) == ("baselines", None)
+
+
 def test_a_file_of_its_own_beside_a_pyproject_without_our_table(tmp_path: Path) -> None:
     """Only two tables contradict."""
     (tmp_path / "onnx-harness.toml").write_text('models = "zoo"\n')

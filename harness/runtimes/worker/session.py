@@ -13,15 +13,14 @@ import ctypes
 import glob
 import importlib
 import importlib.util
-import json
 import os
 import re
 import time
 from typing import Any
 
-from . import values
+from . import profiles, values
 from .serve import Refused
-from .timing import Stopwatch, open_schedule, peak_bytes, waited_ns
+from .timing import Stopwatch, open_schedule, own_ns, peak_bytes, waited_ns
 
 #: Tells where the external data of a model lies that is given as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -91,8 +90,9 @@ class Inference:
             session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         session.disable_fallback()
         self._keep(session)
+        took = time.perf_counter_ns() - started
         return {
-            "load_ns": time.perf_counter_ns() - started - (waited_ns(self._schedule) - waited),
+            "load_ns": own_ns(took, waited_ns(self._schedule) - waited),
             "version": ort.__version__,
             "providers": session.get_providers(),
             "provider_options": session.get_provider_options(),
@@ -154,17 +154,19 @@ class Inference:
         """Tell how far resident memory has grown at most since before the session."""
         return {"grown_bytes": peak_bytes() - self._peak_before}, []
 
-    def profile(self, _: dict[str, Any], __: list[memoryview]) -> Reply:
-        """End profiling and return which provider ran each node: provider, node, operator."""
-        path = self._session.end_profiling()
-        with open(path, encoding="utf-8") as file:
-            events = json.load(file)
-        nodes = {
-            event["name"]: [event["args"].get("provider", ""), event["args"].get("op_name", "")]
-            for event in events
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        }
-        return {"nodes": [[provider, name, op] for name, (provider, op) in nodes.items()]}, []
+    def profile(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """End profiling and return the rows of `profiles.summary` over the runs that count.
+
+        Without their numbers, over all: which nodes ran is known also from a run cut short.
+        """
+        counted = request.get("counted")
+        events = profiles.read(self._session.end_profiling())
+        found = profiles.runs(events, whole=counted is not None)
+        counted = range(len(found)) if counted is None else counted
+        kept = [found[number] for number in counted if number < len(found)]
+        if not kept:
+            raise Refused("run.failed", "ONNX Runtime's profiler shows no whole run that counts")
+        return {"nodes": profiles.summary(kept), "runs": len(kept)}, []
 
     def _import(self, request: dict[str, Any]) -> Any:
         """Import ONNX Runtime, then the libraries and plugin that the request names."""

@@ -75,11 +75,15 @@ class Stopwatch:
         return wall, waited_ns(self._schedule) - before
 
     def outputs(self, which: int, buffers: list[Any]) -> list[list[Any]]:
-        """Describe what the last timed run of a set gave."""
+        """Describe the tensors that the last timed run of a set gave.
+
+        ONNX Runtime's Python interface reads sequences and maps of a plain run only.
+        """
         results = self._bindings[which].get_outputs()
         return [
             [name, values.from_ort_value(result, buffers)]
             for (name, _), result in zip(self._outputs, results)
+            if result.is_tensor()
         ]
 
     def _turns(self) -> Any:
@@ -99,7 +103,7 @@ class Stopwatch:
         for name, _ in self._outputs:
             binding.bind_output(name)
         wall, waited = self._timed(binding)
-        self.first_ns = self.first_ns or max(1, wall - waited)
+        self.first_ns = self.first_ns or own_ns(wall, waited)
         for (name, kind), result in zip(self._outputs, binding.get_outputs()):
             if result.is_tensor() and kind != "tensor(string)":
                 number = values.element_number(kind)
@@ -116,6 +120,11 @@ def peak_bytes() -> int:
         return int(lines["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
+
+
+def own_ns(wall: int, waited: int) -> int:
+    """Return a time without the waiting for a core, which may have begun before it."""
+    return wall - waited if waited < wall else wall
 
 
 def open_schedule() -> int:

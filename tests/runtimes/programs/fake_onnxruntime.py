@@ -93,10 +93,13 @@ class InferenceSession:
             {
                 "cat": "Node",
                 "name": f"{name}_kernel_time",
-                "args": {"provider": name, "op_name": "Op"},
+                "ts": ts,
+                "dur": 1,
+                "args": {"provider": name, "op_name": "Op", "node_index": str(ts)},
             }
-            for name in self._providers
+            for ts, name in enumerate(self._providers)
         ]
+        events.append({"cat": "Session", "name": "model_run", "ts": 0, "dur": 9, "args": {}})
         Path(path).write_text(json.dumps(events), encoding="utf-8")
         return path
 
