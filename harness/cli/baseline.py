@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.baseline_calibrating import calibrate
 from harness.cli.output import AsJson, print_json, print_table
 from harness.cli.project import BaselinesFolder, ModelsFolder, open_project
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Baselines: the recipes and figures that latency is held against.", no_args_is_help=True
 )
+app.command("calibrate")(calibrate)
 
 Models = Annotated[
     list[str] | None,

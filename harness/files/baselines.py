@@ -103,9 +103,9 @@ class Baselines:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, without what a killed writer left behind."""
+    """Yield the files of models, without noise and what a killed writer left behind."""
     for path in folder.glob(f"*{SUFFIX}"):
-        if not path.name.startswith("."):
+        if not path.name.startswith((".", "_")):
             yield path
 
 
