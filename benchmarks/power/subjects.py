@@ -9,7 +9,7 @@ another order in which they can run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,12 @@ def chains() -> list[Subject]:
     ]
 
 
+def short_chain(layers: int) -> Subject:
+    """Return a chain of so few layers that a run takes some ten microseconds."""
+    found = _chain(f"{layers}-matmuls", SHORT, _matmul, (1, 64), width=64, layers=layers)
+    return replace(found, grown=None)
+
+
 def shipped(launcher: Launcher, runtimes: Runtimes) -> Iterator[Subject]:
     """Yield models of this repository; those that cannot be exported here are left out, told."""
     sizes: tuple[tuple[str, str, str, dict[str, int]], ...] = (
@@ -99,19 +105,25 @@ def _drawn(model: Model, dims: dict[str, int]) -> Iterator[Values]:
 
 
 def _chain(
-    name: str, scale: str, layer: Callable[..., Any], shape: tuple[int, ...], *, width: int
+    name: str,
+    scale: str,
+    layer: Callable[..., Any],
+    shape: tuple[int, ...],
+    *,
+    width: int,
+    layers: int = LAYERS,
 ) -> Subject:
     random = np.random.default_rng(7)
     sets = tuple({"h0": random.standard_normal(shape, dtype=np.float32)} for _ in range(SETS))
-    grown = partial(_grown, layer, shape, width)
+    grown = partial(_grown, layer, shape, width, layers)
     return Subject(name=name, scale=scale, model=grown(0), sets=sets, grown=grown)
 
 
 def _grown(
-    layer: Callable[..., Any], shape: tuple[int, ...], width: int, more: int
+    layer: Callable[..., Any], shape: tuple[int, ...], width: int, layers: int, more: int
 ) -> onnx.ModelProto:
-    """Return a chain of `LAYERS` layers and `more`; the first ones are always the same."""
-    random, count = np.random.default_rng(0), LAYERS + more
+    """Return a chain of `layers` layers and `more`; the first ones are always the same."""
+    random, count = np.random.default_rng(0), layers + more
     nodes, weights = [], {}
     for number in range(count):
         node, weight = layer(number, width, random)
