@@ -31,6 +31,8 @@ def main(model: Path) -> None:
         _expect(PASSED, ["onnx-harness", "--version"], project)
         _expect(PASSED, [sys.executable, "-c", NOT_THE_CHECKOUT, str(ROOT)], project)
         _expect(PASSED, SUITES, project)
+        _expect(PASSED, ["onnx-harness", "baseline", "refresh", "--reason", "first"], project)
+        _expect(PASSED, [*SUITES, "--no-skips"], project)
         shutil.copy(copy / "test_data_set_1/output_0.pb", copy / "test_data_set_0/output_0.pb")
         _expect(FAILED, SUITES, project, quiet=True)
     print("the wheel gates in a foreign project, and fails there for a spoilt recording")

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 from harness.builds.candidates import candidate_file
 from harness.domain.cells import ANY, PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
+from harness.domain.findings import Finding
 from harness.domain.known_failures import AsOf, Declared
 from harness.domain.model_facts import ModelFacts
 from harness.domain.placement import Placement
@@ -66,6 +67,8 @@ class TimingOptions:
     """A runtime in which the candidate itself is run as its control."""
     seed: int = 0
     """Of every order that is drawn."""
+    orphans: Mapping[Cell, Finding] = field(default_factory=dict)
+    """Items about baselines without a cell, each with what is to be said of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,6 +230,8 @@ class Gate:
         return InputSearch(evidence, cell, compared=self._compared).judge()
 
     def _latency(self, cell: Cell) -> Found:
+        if (orphan := self._timing.orphans.get(cell)) is not None:
+            return (orphan,), Receipt()
         model = self._evidence.model(cell)
         if (declared := _not_applicable(model, cell)) is not None:
             return (declared,), Receipt()

@@ -99,7 +99,7 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
     allowed = frozenset(accepted)
     timed: dict[Cell, list[ItemRecord]] = {}
     for record in records:
-        if record.question == LATENCY.name:
+        if record.question == LATENCY.name and "baseline.orphan" not in _codes(record):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
     vouchers = _vouchers(records)
     return [_proposal(part, group, vouchers, allowed) for part, group in timed.items()]
@@ -155,13 +155,14 @@ def _speaks_against(
     """Yield what the latency items say against a new baseline."""
     for record in timed:
         names = {part.model, str(part), record.cell}
-        for code in _codes(record):
+        for finding in record.findings:
+            code = finding["code"]
             if code in UNSETTLED:
                 yield f"{record.cell} is not settled: {code}"
             elif code in WORSE and not names & accepted:
                 yield f"{record.cell}: {code}; approve it with --accept-regression {part.model}"
             elif code not in WORSE | HARMLESS | UNSETTLED | {"known-failure"}:
-                yield f"{record.cell}: {code}"
+                yield f"{record.cell}: {code}: {finding['what']}"
 
 
 def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
@@ -172,7 +173,8 @@ def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
             yield f"{name} of {part} was not judged in this run"
         for record in found:
             if record.verdict is not Verdict.PASS and not record.is_expected_failure:
-                yield f"{name} of {record.cell} is {record.verdict.value}: {_codes(record)[0]}"
+                first = record.findings[0]
+                yield f"{name} of {record.cell}: {first['code']}: {first['what']}"
 
 
 def _codes(record: ItemRecord) -> list[str]:

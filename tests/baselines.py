@@ -57,10 +57,10 @@ def timing(**changes: Any) -> Timing:
     return replace(usual, **changes)
 
 
-def baseline(model: str = "mnist", **changes: Any) -> Baseline:
+def baseline(name: str = "mnist", **changes: Any) -> Baseline:
     """Return the portable baseline of a model with one entry, with fields of its recipe changed."""
     entry = Entry(recipe=recipe(**changes), artefact=CONTROL, file_bytes=1000, change=CHANGE)
-    return Baseline(model=model, entries={"fp32/cpu": entry})
+    return Baseline(model=name, entries={"fp32/cpu": entry})
 
 
 def local(

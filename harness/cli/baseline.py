@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.baseline_calibrating import calibrate
+from harness.cli.baseline_history import history
+from harness.cli.baseline_keeping import check, prune
+from harness.cli.baseline_showing import diff, show
 from harness.cli.output import AsJson, print_json, print_table
 from harness.cli.project import BaselinesFolder, ModelsFolder, open_project
 
@@ -28,6 +31,11 @@ app = typer.Typer(
     help="Baselines: the recipes and figures that latency is held against.", no_args_is_help=True
 )
 app.command("calibrate")(calibrate)
+app.command("show")(show)
+app.command("diff")(diff)
+app.command("history")(history)
+app.command("check")(check)
+app.command("prune")(prune)
 
 Models = Annotated[
     list[str] | None,

@@ -103,7 +103,8 @@ def compare(
     else:
         told = [f"  {line}" for line in (why.lines() if why else ())]
         print(*_lines(duet, names, sets, seed), *told, sep="\n")
-    raise typer.Exit(0 if duet.latency.outcome in {Outcome.SAME, Outcome.FASTER} else 1)
+    fine = {Outcome.SAME, Outcome.NOT_SLOWER, Outcome.FASTER}
+    raise typer.Exit(0 if duet.latency.outcome in fine else 1)
 
 
 def _check_plot(file: Path, *models: Path) -> None:
@@ -274,6 +275,7 @@ def _interval(duet: Duet) -> list[float]:
 
 _WORDS = {
     "same": "is as fast as",
+    "not slower": "is not slower than",
     "slower": "is slower than",
     "faster": "is faster than",
 }

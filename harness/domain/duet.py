@@ -68,6 +68,8 @@ class Outcome(enum.Enum):
     """What a duet found."""
 
     SAME = "same"
+    NOT_SLOWER = "not slower"
+    """A slowdown beyond the bound is excluded; whether it is faster was not settled."""
     SLOWER = "slower"
     FASTER = "faster"
     UNDECIDED = "undecided"
@@ -173,12 +175,24 @@ def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
     if not _is_suspicious(screen, rule):
         if is_same([each for stage in stages for each in stage.candidate], rule):
             return Outcome.SAME
-        return Outcome.UNSTABLE if len(stages) == STAGES else None
+        return _unsettled(stages, rule, Outcome.UNSTABLE) if len(stages) == STAGES else None
     sign = math.copysign(1.0, screen.effect)
     for stage in stages[1:]:
         if (outcome := _refuted(stage, sign, rule)) is not None:
-            return outcome
+            return _unsettled(stages, rule, outcome) if outcome is Outcome.UNDECIDED else outcome
     return _together(stages, sign, rule) if len(stages) == STAGES else None
+
+
+def _unsettled(stages: Sequence[Stage], rule: Rule, otherwise: Outcome) -> Outcome:
+    """Return that a slowdown is excluded, or else what is given.
+
+    All pairs together must say so, and no stage may have seen one: stages that contradict each
+    other settle nothing.
+    """
+    together = estimate([each for stage in stages for each in stage.candidate], rule)
+    seen = max(estimate(stage.candidate, rule).effect for stage in stages)
+    excluded = together.bound(0.95, upper=True) < rule.bound and seen < rule.bound
+    return Outcome.NOT_SLOWER if excluded else otherwise
 
 
 def _is_suspicious(found: Estimate, rule: Rule) -> bool:
@@ -201,5 +215,5 @@ def _together(stages: Sequence[Stage], sign: float, rule: Rule) -> Outcome:
     found = estimate([each for stage in stages for each in stage.candidate], rule)
     nearest = found.bound(1 - rule.alarm, upper=sign < 0)
     if sign * found.effect < rule.bound or sign * nearest <= 0:
-        return Outcome.UNDECIDED
+        return _unsettled(stages, rule, Outcome.UNDECIDED)
     return Outcome.SLOWER if sign > 0 else Outcome.FASTER

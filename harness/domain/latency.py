@@ -52,7 +52,7 @@ def judge_p50(
     change = f"{math.expm1(estimate.effect):+.1%}"
     limit = f"p50 at most {math.expm1(rule.bound):.1%} above that of {told.against}"
     match outcome:
-        case Outcome.SAME:
+        case Outcome.SAME | Outcome.NOT_SLOWER:
             return
         case Outcome.SLOWER:
             yield Finding(
@@ -94,7 +94,7 @@ def judge_startup(
     change = f"{math.expm1(estimate.effect):+.0%}"
     limit = f"at most {math.expm1(rule.bound):.0%} longer than {told.against}"
     match outcome:
-        case Outcome.SAME:
+        case Outcome.SAME | Outcome.NOT_SLOWER:
             return
         case Outcome.SLOWER:
             yield Finding(

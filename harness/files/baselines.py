@@ -72,9 +72,9 @@ class Baselines:
             )  # fmt: skip
         return found
 
-    def models(self) -> list[str]:
-        """Return the names of all portable files, in order."""
-        return sorted(path.stem for path in _json_files(self.folder))
+    def models(self, environment_id: str = "") -> list[str]:
+        """Return the names of all portable files, or of an environment's, in order."""
+        return sorted(path.stem for path in _json_files(self.folder / environment_id))
 
     def environments(self) -> list[str]:
         """Return the folders that hold figures, in order."""
@@ -97,6 +97,20 @@ class Baselines:
     def write_local(self, local: LocalBaseline) -> None:
         """Write the figures of a model, as `write` does."""
         _write(self.folder / local.environment.id / f"{local.model}{SUFFIX}", local)
+
+    def remove(self, model: str, environment_id: str = "") -> None:
+        """Remove the portable file of a model, or that of an environment.
+
+        Raises:
+            EnvironmentProblem: If it cannot be removed.
+        """
+        path = self.folder / environment_id / f"{model}{SUFFIX}"
+        try:
+            path.unlink(missing_ok=True)
+            if environment_id and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        except OSError as error:
+            raise _unwritable(path, f"Baseline of '{model}' cannot be removed", error) from None
 
     def lock(self) -> AbstractContextManager[None]:
         """Return a lock between processes, to be held from reading until writing is done.
@@ -260,16 +274,19 @@ def _write(path: Path, baseline: Baseline | LocalBaseline) -> None:
             return
         write_atomically(path, lambda temporary: temporary.write_bytes(data))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        msg = f"Baseline of '{baseline.model}' cannot be written: {reason}"
-        raise EnvironmentProblem(
-            msg,
-            code="baseline.unwritable",
-            where=str(path),
-            expected="a folder that can be written, with room for the file",
-            got=f"{type(error).__name__}; what was there before is as it was",
-            next_step="make room or mend the rights, then repeat the command",
-        ) from None
+        msg = f"Baseline of '{baseline.model}' cannot be written"
+        raise _unwritable(path, msg, error) from None
+
+
+def _unwritable(path: Path, what: str, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{what}: {error.strerror or type(error).__name__}",
+        code="baseline.unwritable",
+        where=str(path),
+        expected="a folder that can be written, with room for the file",
+        got=f"{type(error).__name__}; what was there before is as it was",
+        next_step="make room or mend the rights, then repeat the command",
+    )
 
 
 def _as_text(baseline: Baseline | LocalBaseline) -> str:

@@ -79,14 +79,43 @@ def author(folder: Path) -> str:
     return getpass.getuser() if told.startswith("git ") else told
 
 
+def printed(folder: Path, *arguments: str) -> bytes:
+    """Return all that git prints.
+
+    Raises:
+        UsageProblem: If git is missing, does not answer, or refuses.
+    """
+    done = _ran(folder, *arguments)
+    if not isinstance(done, str) and not done.returncode:
+        return done.stdout
+    why = done if isinstance(done, str) else _first_line(done)
+    msg = f"History of '{folder}' cannot be read: {why}"
+    raise UsageProblem(
+        msg, where=str(folder), expected="a folder in a git repository that has commits"
+    )
+
+
 def _git(folder: Path, *arguments: str) -> str:
     """Return the first line that git prints, or why there is none."""
+    done = _ran(folder, *arguments)
+    return done if isinstance(done, str) else _first_line(done)
+
+
+def _first_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    told = (done.stderr if done.returncode else done.stdout).decode(errors="replace").splitlines()
+    if done.returncode:
+        return f"git says: {told[0] if told else f'exit code {done.returncode}'}"
+    return told[0] if told else _NOTHING
+
+
+def _ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | str:
+    """Return what git did, or why it could not be asked."""
     git = shutil.which("git")
     if git is None:
         return "git is not installed"
     kept = {name: text for name, text in os.environ.items() if name not in _FOREIGN}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [git, "-C", str(folder), *arguments],
             env={**kept, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -96,7 +125,3 @@ def _git(folder: Path, *arguments: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"git did not answer: {type(error).__name__}"
-    told = (done.stderr if done.returncode else done.stdout).decode(errors="replace").splitlines()
-    if done.returncode:
-        return f"git says: {told[0] if told else f'exit code {done.returncode}'}"
-    return told[0] if told else _NOTHING

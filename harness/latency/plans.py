@@ -227,7 +227,8 @@ def input_sets(evidence: Evidence, model: Model, cell: Cell) -> tuple[Values, ..
     A recurrent model is timed on its first step.
     """
     point = model.points()[cell.case]
-    if model.recorded is not None or point.inputs:
+    recorded = model.recorded is not None and cell.case in model.case_names()
+    if recorded or point.inputs:
         return (evidence.inputs(cell)[0],)
     return tuple(_drawn(model, point))
 

@@ -19,6 +19,7 @@ import pytest
 
 import harness
 from harness.domain.cells import ANY, Cell, parts, short_name
+from harness.domain.findings import Finding
 from harness.domain.known_failures import AsOf
 from harness.domain.project import ProjectSettings
 from harness.domain.providers import did_you_mean, find
@@ -33,6 +34,7 @@ from harness.files.baselines import Baselines
 from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model, load_models, with_known_providers
 from harness.files.project import artefacts_place, find_root, load_settings
+from harness.latency.orphans import orphan_items
 from harness.latency.plans import Approved
 from harness.pipeline import Gate
 from harness.plugin import refuse
@@ -77,6 +79,8 @@ class HarnessOptions:
     profile: str
     seed: int | None
     baselines: Path
+    belong_together: bool
+    """Whether the baselines are those of the models: both by default, or the folder was named."""
     artefacts: str | Path
     measures_all: bool
     against_runtime: str | None
@@ -130,6 +134,7 @@ class HarnessState:
         self._gate: Gate | None = None
         self._made = 0
         self._timed: tuple[Cell, ...] = ()
+        self._orphans: dict[Cell, Finding] = {}
         self._seed = self.options.seed
         if self._seed is None and self.options.profile == "nightly":
             self._seed = secrets.randbelow(2**32)
@@ -181,7 +186,20 @@ class HarnessState:
         if not cells:
             msg = f"Nothing would be checked: no {question} item for {_where(self.options)}"
             raise pytest.UsageError(msg)
+        if of_latency and self.options.against_runtime is None:
+            self._orphans = self._found_orphans()
+            cells += self._orphans
         return list(parts(cells, depth))
+
+    def _found_orphans(self) -> dict[Cell, Finding]:
+        """Return the baselines that this run would pass over because they have no cell."""
+        return orphan_items(
+            Baselines(self.options.baselines),
+            self.models,
+            loaded=self._loaded,
+            providers=self.options.providers,
+            is_narrowed=bool(self.options.model_globs) or not self.options.belong_together,
+        )
 
     def _providers(self) -> tuple[str, ...]:
         """Return the providers asked for, else the declared ones that are usable here.
@@ -238,7 +256,9 @@ class HarnessState:
             items[index] = item
         items.sort(key=_measures)
         timed = (_cell(item) for item in items if _question(item) == LATENCY.name)
-        self._timed = tuple(cell for cell in timed if cell is not None)
+        self._timed = tuple(
+            cell for cell in timed if cell is not None and cell not in self._orphans
+        )
 
     def _unchecked(self, items: list[pytest.Item]) -> str:
         """Return what the selection would leave out in silence, or nothing."""
@@ -383,6 +403,7 @@ class HarnessState:
                     measures_all=self.options.measures_all,
                     against_runtime=self.options.against_runtime,
                     seed=secrets.randbits(32) if self._seed is None else self._seed,
+                    orphans=self._orphans,
                 ),
             )
             self._gate = Gate(
@@ -404,7 +425,7 @@ class HarnessState:
         path = (self._config.rootpath / file).resolve()
         own = path.is_file() and not path.is_relative_to(PACKAGE)
         words = ["pytest", *([nodeid] if own else ["--pyargs", "harness.suites", "-k", test])]
-        if cell.provider != ANY:
+        if cell.provider != ANY and cell not in self._orphans:  # its provider may be no cell's
             words += ["--provider", cell.provider]
         for value in self._config.getoption("provider_option"):
             words += ["--provider-option", value]
@@ -462,6 +483,7 @@ def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> Ha
         profile=config.getoption("harness_profile") or "ci",
         seed=config.getoption("harness_seed"),
         baselines=(baselines := _baselines(config, root, settings)),
+        belong_together=given is None or config.getoption("baselines") is not None,
         artefacts=artefacts_place(settings, root, baselines),
         measures_all=config.getoption("measure_all"),
         against_runtime=config.getoption("against_runtime"),

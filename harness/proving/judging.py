@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.domain.cells import parts
 from harness.domain.findings import Finding, Severity
-from harness.domain.questions import QUESTIONS, Question
+from harness.domain.questions import CONTRACT, PARITY, PLACEMENT, PROPERTIES, Question
 from harness.domain.spec import Candidate, ProviderUse
 from harness.domain.verdict import Judgement, Verdict
 from harness.errors import EnvironmentProblem, HarnessError, UsageProblem
@@ -19,6 +19,8 @@ from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Runtimes
 
 PROVIDER = "cpu"
+#: What a mutant is put to: how fast it is says nothing of what it computes.
+OF_FUNCTION = (CONTRACT, PLACEMENT, PARITY, PROPERTIES)
 #: Findings that speak of the machine or the reference, not of the model under test.
 FOREIGN = ("spec.", "package.", "provider.", "runtime.", "reference.", "harness.")
 
@@ -94,7 +96,7 @@ class Court:
 
 def _ask(gate: Gate, model: Model) -> Suite:
     cells, worst = model.cells((PROVIDER,)), dict[str, float]()
-    for question in QUESTIONS.values():  # the search comes last: it takes longest
+    for question in OF_FUNCTION:  # the search comes last: it takes longest
         for cell in parts(cells, question.depth):
             judgement = gate.check(question, cell)
             against = _against(judgement)
