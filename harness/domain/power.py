@@ -147,7 +147,8 @@ def _confirmation(values: Grid, effect: float, scatter: float, rule: Rule) -> Gr
 
     deviation = scatter / math.sqrt(duet.EFFICIENCY * duet.CONFIRM_PAIRS)
     weights = _normal(values, effect, deviation)
-    allowed = np.maximum(rule.bound, np.abs(values)) / 2
+    own = duet.SENTINEL_ERRORS * _error(scatter, duet.CONFIRM_PAIRS, rule)
+    allowed = np.maximum(np.maximum(rule.bound, np.abs(values)) / 2, own)
     # both ratios have the control's scatter in common: half of their variance
     centre, rest = (values - effect) / 2, deviation * math.sqrt(0.75)
     clean = ndtr((allowed - centre) / rest) - ndtr((-allowed - centre) / rest)
