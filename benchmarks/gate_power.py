@@ -140,6 +140,7 @@ def totals(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "unchanged": count,
         "false_alarms": alarms,
         "false_alarm_interval": tables.interval(alarms, count) if count else None,
+        "startup_false_alarms": sum(each["startup_slower"] for each in still),
         "unchanged_not_judged": sum(each["not_judged"] for each in still),
         **{f"seen_{percent}_percent": seen(own, percent) for percent in SEEN},
         "seconds_unchanged": seconds,
@@ -158,7 +159,7 @@ def is_met(figures: Mapping[str, Any]) -> bool:
     seconds = figures["seconds_unchanged"]
     return (
         bool(figures["unchanged"])
-        and not figures["false_alarms"]
+        and not figures["false_alarms"] + figures["startup_false_alarms"]
         and all(count and hits >= least * count for (hits, count), least in shares)
         and all(seconds[scale] <= MOST_SECONDS[scale] for scale in seconds)
     )

@@ -20,7 +20,8 @@ from power.trials import DECISIONS, GATE
 #: What `pytest-benchmark --benchmark-compare-fail=median:5%` compares with.
 STORED_LIMIT = 1.05
 RULE = LATENCY.among(DECISIONS)
-_VERDICTS = (Outcome.SLOWER.value, Outcome.SAME.value, Outcome.FASTER.value)
+_SAME = (Outcome.SAME.value, Outcome.NOT_SLOWER.value)
+_VERDICTS = (Outcome.SLOWER.value, *_SAME, Outcome.FASTER.value)
 #: Effects of the modelled curve, per cent.
 CURVE = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 
@@ -116,10 +117,10 @@ def _place(decision: Decision) -> tuple[Any, ...]:
 
 def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
     outcomes = [each.outcome for each in found]
-    counts = {name: outcomes.count(name) for name in _VERDICTS}
+    judged = sum(map(outcomes.count, _VERDICTS))
     sound = [each for each in found if not each.line["error"]]
     effects = [each.effect for each in sound]
-    slower = counts[Outcome.SLOWER.value]
+    slower = outcomes.count(Outcome.SLOWER.value)
     stored = [each.stored_ratio for each in sound if each.stored_ratio is not None]
     return {
         "way": place[1],
@@ -128,8 +129,10 @@ def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
         "truth": place[5],
         "subjects": sorted({each.line["subject"] for each in found}),
         "decisions": len(found),
-        **counts,
-        "not_judged": len(found) - sum(counts.values()),
+        "slower": slower,
+        "same": sum(map(outcomes.count, _SAME)),
+        "faster": outcomes.count(Outcome.FASTER.value),
+        "not_judged": len(found) - judged,
         "slower_share": _share(slower, len(found)),
         "startup_slower": sum(each.startup == "slower" for each in found),
         "startup_not_judged": sum(each.startup not in _VERDICTS for each in found),
@@ -256,8 +259,8 @@ def decided(stages: Sequence[Stage]) -> Outcome | None:
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield the table as Markdown."""
     yield (
-        "| class | condition | candidate | decisions | slower | same | faster | not judged "
-        "| effect, sd | pairs' scatter | seconds | stored median + 5 % |"
+        "| class | condition | candidate | decisions | slower | same or not slower | faster "
+        "| not judged | effect, sd | pairs' scatter | seconds | stored median + 5 % |"
     )
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     for each in found:
