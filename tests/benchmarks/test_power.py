@@ -143,7 +143,7 @@ def test_a_recording_that_breaks_off_is_read_up_to_there(
 
 def test_decisions_are_counted_by_what_was_true(tables: ModuleType, tmp_path: Path) -> None:
     """Alarms, misses, errors and the stored number's verdict each have their place."""
-    slower = {"effect": 0.03, "truth": "+3 layers"}
+    slower: dict[str, Any] = {"effect": 0.03, "truth": "+3 layers"}
     file = tmp_path / "decisions.jsonl"
     file.write_text(
         line("same") + line("undecided") + line("same", error="worker.died", quantities={})
