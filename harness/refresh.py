@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from harness.domain.baseline import (
     Baseline,
@@ -30,11 +30,14 @@ from harness.domain.findings import CODES, Severity
 from harness.domain.questions import CONTRACT, LATENCY, PARITY
 from harness.domain.verdict import Verdict
 from harness.errors import ModelFileError, RunFailed, UsageProblem
+from harness.files import toml
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.results.record import ItemRecord
 
 T = TypeVar("T")
+#: Name of the question, id of what it was asked of -> records.
+Vouchers = dict[tuple[str, str], list[ItemRecord]]
 
 #: Findings that say that something got worse, or that nobody knows whether it did.
 WORSE = frozenset({
@@ -109,11 +112,24 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
             _codes(record)
         ):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
-    return [_proposal(part, group, records, allowed) for part, group in timed.items()]
+    vouchers = _vouchers(records)
+    return [_proposal(part, group, vouchers, allowed) for part, group in timed.items()]
+
+
+def _vouchers(records: Sequence[ItemRecord]) -> Vouchers:
+    """Return what may vouch for measurements: contracts by file, parities by session."""
+    found: Vouchers = {}
+    for record in records:
+        if record.question == CONTRACT.name:
+            found.setdefault((CONTRACT.name, record.cell), []).append(record)
+        elif record.question == PARITY.name:
+            part = str(_cell(record).part(PROVIDER_DEPTH))
+            found.setdefault((PARITY.name, part), []).append(record)
+    return found
 
 
 def _proposal(
-    part: Cell, timed: Sequence[ItemRecord], records: Sequence[ItemRecord], accepted: frozenset[str]
+    part: Cell, timed: Sequence[ItemRecord], vouchers: Vouchers, accepted: frozenset[str]
 ) -> Proposal:
     measured = [record for record in timed if record.measured]
     refusals = [*_speaks_against(part, timed, accepted)]
@@ -125,7 +141,7 @@ def _proposal(
     ]
     if not measured:
         return Proposal(part=part, refusals=tuple(refusals), notes=tuple(notes))
-    refusals += [*_not_sound(part, records), *_not_one(part, measured)]
+    refusals += [*_not_sound(part, vouchers), *_not_one(part, measured)]
     first = measured[0].measured
     return Proposal(
         part=part,
@@ -159,16 +175,10 @@ def _speaks_against(
                 yield f"{record.cell}: {code}: {what}"
 
 
-def _not_sound(part: Cell, records: Sequence[ItemRecord]) -> Iterator[str]:
+def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
     """Yield why contract and parity do not vouch for what was measured."""
-    file = str(part.part(VARIANT_DEPTH))
-    contracts = [each for each in records if each.question == CONTRACT.name and each.cell == file]
-    parities = [
-        each
-        for each in records
-        if each.question == PARITY.name and _cell(each).part(PROVIDER_DEPTH) == part
-    ]
-    for name, found in (("contract", contracts), ("parity", parities)):
+    for name, cell in ((CONTRACT.name, part.part(VARIANT_DEPTH)), (PARITY.name, part)):
+        found = vouchers.get((name, str(cell)), [])
         if not found:
             yield f"{name} of {part} was not judged in this run"
         for record in found:
@@ -221,7 +231,7 @@ def _parsed(kind: type[T], plain: Any, part: Cell) -> T:
     import json  # noqa: PLC0415 - only here
 
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(plain), strict=True)
+        return toml.adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"])) or "measured"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.baseline_calibrating import calibrate
 from harness.cli.baseline_history import history
 from harness.cli.baseline_keeping import check, prune
 from harness.cli.baseline_showing import diff, show
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Baselines: the recipes and figures that latency is held against.", no_args_is_help=True
 )
+app.command("calibrate")(calibrate)
 app.command("show")(show)
 app.command("diff")(diff)
 app.command("history")(history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,8 @@ from harness.cli.output import saying
 from harness.cli.project import Project
 from harness.domain.cells import PROVIDER_DEPTH, Cell, parts, short_name
 from harness.errors import HarnessError
-from harness.evidence import Selection, TimingOptions
+from harness.evidence import Evidence, Selection, TimingOptions
 from harness.files import places
-from harness.files.artefacts import Artefacts
-from harness.files.baselines import Baselines
 from harness.files.commits import as_of
 from harness.files.models import (
     BrokenModel,
@@ -25,7 +23,7 @@ from harness.files.models import (
     with_known_providers,
 )
 from harness.files.project import artefacts_place
-from harness.latency.plans import Approved
+from harness.latency.plans import Approved, Planner
 from harness.pipeline import Gate
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.probe import check_provider
@@ -70,7 +68,7 @@ class Desk:
             project=project,
             loaded=loaded,
             models=_chosen(loaded, wanted),
-            approved=Approved(baselines=Baselines(folder), artefacts=Artefacts(place, cache)),
+            approved=Approved.at(folder, artefacts=place, cache=cache),
             folder=folder,
         )
 
@@ -89,11 +87,7 @@ class Desk:
         Raises:
             HarnessError: If a provider is unknown, or a spec names one that is.
         """
-        with LocalLauncher() as launcher:
-            runtimes = self.project.runtimes(launcher)
-            for name in providers:
-                runtimes.check_name(name)
-            cells = tuple(self._cells(providers, launcher, runtimes))
+        with self._opened(providers) as (launcher, runtimes, cells):
             selection = Selection(
                 models=self.models,
                 localises=False,
@@ -117,6 +111,44 @@ class Desk:
                 )
                 with closing(gate):
                     yield gate, cells
+
+    @contextmanager
+    def planner(
+        self, providers: Sequence[str]
+    ) -> Iterator[tuple[Planner, LocalLauncher, tuple[Cell, ...], Callable[[str], None]]]:
+        """Yield what plans latency cells, what starts their workers, the cells, what shows doing.
+
+        Raises:
+            HarnessError: As `gate` does.
+        """
+        with self._opened(providers) as (launcher, runtimes, cells), saying("measuring") as say:
+            selection = Selection(models=self.models, localises=False)
+            cache = places.cache_folder()
+            evidence = Evidence(
+                selection, runtimes=runtimes, launcher=launcher, cache=cache, say=say
+            )
+            with closing(evidence):
+                yield Planner(evidence, self.approved), launcher, cells, say
+
+    def is_timed(self, cell: Cell) -> bool:
+        """Return whether the model's spec lets a cell be timed."""
+        return self.models[cell.model].spec.latency.not_applicable is None
+
+    def needs_gpu(self, cell: Cell) -> bool:
+        """Return whether the figures of a cell are those of a GPU."""
+        with LocalLauncher() as launcher:
+            return not self.project.runtimes(launcher).resolve(cell.provider).provider.forks
+
+    @contextmanager
+    def _opened(
+        self, providers: Sequence[str]
+    ) -> Iterator[tuple[LocalLauncher, Runtimes, tuple[Cell, ...]]]:
+        """Yield launcher, runtimes, and the latency cells on these providers."""
+        with LocalLauncher() as launcher:
+            runtimes = self.project.runtimes(launcher)
+            for name in providers:
+                runtimes.check_name(name)
+            yield launcher, runtimes, tuple(self._cells(providers, launcher, runtimes))
 
     def _cells(
         self, providers: Sequence[str], launcher: LocalLauncher, runtimes: Runtimes

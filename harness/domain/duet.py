@@ -35,6 +35,9 @@ SUSPICIOUS = 0.6
 #: Scatter of pairs, in multiples of the assumed one, beyond which nothing is judged, unless the
 #: effect is so many standard errors.
 UNSTABLE, CLEAR_ERRORS = 6.0, 6.0
+#: Standard errors of its own that the sentinel may differ by from nothing: at a scatter of 2.5 %
+#: half of the bound is less than one, and two of three "contaminated" stages were quite clean.
+SENTINEL_ERRORS = 2.0
 #: Chance of a red build without cause, over all decisions of a run; and the most that a single
 #: decision is given of it.
 BUILD_ALARMS, CELL_ALARMS = 0.01, 0.001
@@ -177,9 +180,10 @@ def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
             return Outcome.SAME
         return _unsettled(stages, rule, Outcome.UNSTABLE) if len(stages) == STAGES else None
     sign = math.copysign(1.0, screen.effect)
-    for stage in stages[1:]:
-        if (outcome := _refuted(stage, sign, rule)) is not None:
-            return _unsettled(stages, rule, outcome) if outcome is Outcome.UNDECIDED else outcome
+    if any(_is_contaminated(stage, rule) for stage in stages[1:]):
+        return Outcome.CONTAMINATED
+    if not all(_confirms(stage, sign, rule) for stage in stages[1:]):
+        return _not_again(stages, rule)
     return _together(stages, sign, rule) if len(stages) == STAGES else None
 
 
@@ -200,14 +204,29 @@ def _is_suspicious(found: Estimate, rule: Rule) -> bool:
     return abs(found.effect) >= SUSPICIOUS * rule.bound
 
 
-def _refuted(stage: Stage, sign: float, rule: Rule) -> Outcome | None:
-    """Return the outcome if a confirmation did not see what the screen saw, else None."""
-    sentinel, found = (estimate(each, rule).effect for each in (stage.sentinel, stage.candidate))
-    if abs(sentinel) > max(rule.bound, abs(found)) / 2:
-        return Outcome.CONTAMINATED
-    if sign * found >= SUSPICIOUS * rule.bound:
-        return None
-    return Outcome.SAME if is_same(stage.candidate, rule) else Outcome.UNDECIDED
+def _is_contaminated(stage: Stage, rule: Rule) -> bool:
+    """Return whether the sentinel differs, beyond what it scatters by itself."""
+    sentinel, found = (estimate(each, rule) for each in (stage.sentinel, stage.candidate))
+    allowed = max(rule.bound, abs(found.effect)) / 2
+    return abs(sentinel.effect) > max(allowed, SENTINEL_ERRORS * sentinel.error)
+
+
+def _confirms(stage: Stage, sign: float, rule: Rule) -> bool:
+    return sign * estimate(stage.candidate, rule).effect >= SUSPICIOUS * rule.bound
+
+
+def _not_again(stages: Sequence[Stage], rule: Rule) -> Outcome | None:
+    """Return the outcome where a confirmation did not see what the screen saw.
+
+    Where pairs scatter much, one stage alone seldom shows that both are alike; all together may,
+    unless one of them saw a difference beyond the bound.
+    """
+    together = [each for stage in stages for each in stage.candidate]
+    greatest = max(abs(estimate(stage.candidate, rule).effect) for stage in stages)
+    if is_same(stages[-1].candidate, rule) or (greatest < rule.bound and is_same(together, rule)):
+        return Outcome.SAME
+    found = _unsettled(stages, rule, Outcome.UNDECIDED)
+    return found if len(stages) == STAGES or found is Outcome.NOT_SLOWER else None
 
 
 def _together(stages: Sequence[Stage], sign: float, rule: Rule) -> Outcome:

@@ -6,6 +6,7 @@ would share an environment. Runtime, options, threads and model belong to the re
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -46,14 +47,20 @@ class Environment:
     @property
     def id(self) -> str:
         """Return a name fit for a folder: readable, and different for different environments."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
-        shown = f"{self.gpu or self.cpu} {self.cores}c {self.memory_gib}g"
-        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", shown.lower())).strip("-")
-        return f"{slug}-{digest}"
+        return _id(self)
 
     def differences(self, other: Environment) -> dict[str, tuple[str, str]]:
         """Return the fields in which two environments differ: name -> (this, the other)."""
         pairs = ((each.name, getattr(self, each.name), getattr(other, each.name))
                  for each in fields(self))  # fmt: skip
         return {name: (str(ours), str(theirs)) for name, ours, theirs in pairs if ours != theirs}
+
+
+@functools.lru_cache(maxsize=64)
+def _id(environment: Environment) -> str:
+    text = json.dumps(asdict(environment), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    gpu_or_cpu = environment.gpu or environment.cpu
+    shown = f"{gpu_or_cpu} {environment.cores}c {environment.memory_gib}g"
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((?:r|tm)\)", "", shown.lower())).strip("-")
+    return f"{slug}-{digest}"

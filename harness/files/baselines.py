@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -21,6 +21,8 @@ from harness.files.cache import key_of, locked, write_atomically
 from harness.files.places import cache_folder
 
 T = TypeVar("T", Baseline, LocalBaseline)
+#: Path -> what was asked for and read, and what it says.
+Known = dict[Path, tuple[tuple[tuple[str, ...], bytes], Baseline | LocalBaseline]]
 SUFFIX = ".json"
 #: Folder of the artefact store inside that of the baselines; no environment.
 ARTEFACTS = "artefacts"
@@ -37,6 +39,7 @@ class Baselines:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: Known = {}
 
     def portable(self, model: str, aliases: Sequence[str] = ()) -> Baseline | None:
         """Return what holds of a model on every machine, None if nothing was approved.
@@ -48,7 +51,7 @@ class Baselines:
         Raises:
             SpecError: If the file cannot be read or believed.
         """
-        return _first(Baseline, self.folder, (model, *aliases))[1]
+        return _first(Baseline, self.folder, (model, *aliases), self._known)[1]
 
     def local(
         self, model: str, environment_id: str, aliases: Sequence[str] = ()
@@ -58,7 +61,9 @@ class Baselines:
         Raises:
             SpecError: If the file cannot be read or believed, or is of another environment.
         """
-        path, found = _first(LocalBaseline, self.folder / environment_id, (model, *aliases))
+        path, found = _first(
+            LocalBaseline, self.folder / environment_id, (model, *aliases), self._known
+        )
         if found is not None and found.environment.id != environment_id:
             _refuse(
                 path, model, "Figures of another environment than their folder's",
@@ -117,19 +122,28 @@ class Baselines:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, without what a killed writer left behind."""
+    """Yield the files of models, without noise and what a killed writer left behind."""
     for path in folder.glob(f"*{SUFFIX}"):
-        if not path.name.startswith("."):
+        if not path.name.startswith((".", "_")):
             yield path
 
 
-def _first(kind: type[T], folder: Path, names: Sequence[str]) -> tuple[Path, T | None]:
-    """Return the first file that is there and what it says."""
+def _first(
+    kind: type[T], folder: Path, names: Sequence[str], known: Known
+) -> tuple[Path, T | None]:
+    """Return the first file that is there and what it says.
+
+    A file is read each time, because another process may have written it, and understood once.
+    """
     for name in names:
         path = folder / f"{name}{SUFFIX}"
         data = _read(path, names[0])
-        if data is not None:
-            return path, _parsed(kind, path, names, data)
+        if data is None:
+            continue
+        content = (tuple(names), data)
+        if path not in known or known[path][0] != content:
+            known[path] = (content, _parsed(kind, path, names, data))
+        return path, cast("T", known[path][1])
     return folder / f"{names[0]}{SUFFIX}", None
 
 

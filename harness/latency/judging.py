@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from harness.domain import duet as rules
-from harness.domain import latency
+from harness.domain import latency, power
 from harness.domain.baseline import Figures, Timing, entry_key
 from harness.domain.cells import Cell, short_name
 from harness.domain.duet import Outcome, Rule
@@ -33,6 +33,7 @@ from harness.latency.plans import Approved, Plan, Planner
 from harness.measuring import Arm, Bench
 from harness.regressions import explain_regression
 from harness.runtimes.machine import this_environment
+from harness.runtimes.registry import Resolved
 
 Found = tuple[Iterable[Finding], Receipt]
 
@@ -115,8 +116,11 @@ class LatencyJudge:
         return options.measures_all or (options.completes and self._stored(plan) is None)
 
     def _rule(self, cell: Cell) -> Rule:
+        """Return what is asked of a cell's p50, with the scatter that was calibrated here."""
         slowdown = self._evidence.model(cell).spec.latency.slowdown
-        return replace(rules.LATENCY, bound=math.log1p(slowdown))
+        here = self._environment_of(self._evidence.provider(cell))
+        scatter = self._approved.noise.scatter(here.id, cell)
+        return power.with_scatter(replace(rules.LATENCY, bound=math.log1p(slowdown)), scatter)
 
     # beside the control
 
@@ -260,7 +264,10 @@ class LatencyJudge:
     # receipts
 
     def _environment(self, plan: Plan) -> Environment:
-        gpu = not plan.side.resolved.provider.forks
+        return self._environment_of(plan.side.resolved)
+
+    def _environment_of(self, resolved: Resolved) -> Environment:
+        gpu = not resolved.provider.forks
         if gpu not in self._environments:
             self._environments[gpu] = this_environment(gpu=gpu)
         return self._environments[gpu]

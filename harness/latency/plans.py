@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from harness.files import cases
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.models import Model
+from harness.files.noise import NoiseBook
 from harness.measuring import Side
 from harness.runtimes.registry import Resolved, Runtimes
 
@@ -32,6 +34,16 @@ class Approved:
 
     baselines: Baselines
     artefacts: Artefacts
+    noise: NoiseBook
+
+    @classmethod
+    def at(cls, folder: Path, *, artefacts: str | Path, cache: Path) -> Approved:
+        """Return what a folder of baselines and a store of artefacts hold."""
+        return cls(
+            baselines=Baselines(folder),
+            artefacts=Artefacts(artefacts, cache),
+            noise=NoiseBook(folder),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,6 @@ from harness.domain.verdict import Judgement, Verdict
 from harness.errors import HarnessError, UsageProblem
 from harness.evidence import Selection, TimingOptions
 from harness.files import places
-from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.commits import as_of
 from harness.files.models import BrokenModel, Model, load_models, named_models, with_known_providers
@@ -410,9 +409,8 @@ class HarnessState:
                 runtimes=self._runtimes,
                 launcher=self._launcher,
                 cache=self._cache,
-                approved=Approved(
-                    baselines=Baselines(self.options.baselines),
-                    artefacts=Artefacts(self.options.artefacts, self._cache),
+                approved=Approved.at(
+                    self.options.baselines, artefacts=self.options.artefacts, cache=self._cache
                 ),
                 say=self._progress.say,
             )

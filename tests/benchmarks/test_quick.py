@@ -14,6 +14,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: They run PyTorch references.
+SCIPY = {"gate_power"}
 TORCH = {"evidence", "localise", "properties", "warm_cache"}
 FIGURES = {
     "parity_cell": {
@@ -33,6 +34,12 @@ FIGURES = {
         *("models", "rounds", "bound_cold_s", "bound_cached_s", "table_cold_s"),
         *("table_cached_s", "times_cold", "times_cached"),
     },
+    "gate_power": {
+        *("decisions", "unchanged", "false_alarms", "false_alarm_interval"),
+        *("startup_false_alarms", "unchanged_not_judged", "seen_2_percent", "seen_3_percent"),
+        "seconds_unchanged",
+    },
+    "judging": {"cells", "rounds", "judged_s", "proposed_s", "peer_s"},
     "localise": {
         *("nodes", "rounds", "ours_s", "torch_s", "naive_s", "largest_batch_mib", "batches"),
         *("ours_extra_mib", "naive_extra_mib", "extra_per_batch"),
@@ -41,6 +48,7 @@ FIGURES = {
         *("examples", "rounds", "cached_per_s", "live_per_s", "inside_per_s"),
         *("cached_times_inside", "hypothesis_arrays_per_s"),
     },
+    "timing_fidelity": {"10-matmuls", "worst_percent"},
     "warm_cache": {
         *("models", "rounds", "first_imports_torch", "second_imports_torch"),
         *("first_s", "second_s", "ratio"),
@@ -84,5 +92,7 @@ def _skip_where_impossible(name: str) -> None:
         group="pytest11", name="harness.plugin"
     ):
         pytest.skip("the plugin is not installed: no entry point to measure")
+    if name in SCIPY and not importlib.util.find_spec("scipy"):
+        pytest.skip("needs scipy")
     if name in TORCH and not importlib.util.find_spec("torch"):
         pytest.skip("needs torch")

@@ -458,3 +458,14 @@ def test_no_entry_is_lost_between_two_refreshes(
     assert sorted(found.entries) == ["fp16/cpu", "fp32/cpu", "int8/cpu"]
     assert [entry.name for entry in store.folder.iterdir()] == ["mnist.json"]
     assert len(list((cache_folder() / "locks").iterdir())) == 1
+
+
+def test_what_another_process_writes_is_seen(store: Baselines) -> None:
+    """A file is understood once, and anew when its content is another one."""
+    store.write(baseline())
+    first = store.portable("mnist")
+    assert store.portable("mnist") is first
+    Baselines(store.folder).write(baseline(threads=3))
+    assert store.portable("mnist") == baseline(threads=3)
+    written(store, "{")
+    assert portable_refused(store, "{").code == "baseline.unreadable"

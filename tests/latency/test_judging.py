@@ -24,8 +24,6 @@ from harness.domain.session import NodeInfo
 from harness.duets import CANDIDATE, CONTROL, Quantity
 from harness.errors import RunFailed
 from harness.evidence import Evidence, Selection, TimingOptions
-from harness.files.artefacts import Artefacts
-from harness.files.baselines import Baselines
 from harness.files.models import load_models
 from harness.latency.judging import LatencyJudge, timing
 from harness.latency.plans import Approved
@@ -132,9 +130,10 @@ class Court:
         self.project = project
         self.measured = measured
         self._launcher = launcher
-        self.approved = Approved(
-            baselines=Baselines(project.root / "baselines"),
-            artefacts=Artefacts(project.root / "store", project.root / "cache"),
+        self.approved = Approved.at(
+            project.root / "baselines",
+            artefacts=project.root / "store",
+            cache=project.root / "cache",
         )
 
     def add(self, more: str = "", *, scale: float = 1.0, name: str = "m", **spec: str) -> None:

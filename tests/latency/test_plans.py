@@ -15,8 +15,6 @@ from harness.domain.project import ProjectSettings, RuntimeSettings
 from harness.domain.values import Array
 from harness.errors import EnvironmentProblem, HarnessError, SpecError, UsageProblem
 from harness.evidence import Evidence, Selection
-from harness.files.artefacts import Artefacts
-from harness.files.baselines import Baselines
 from harness.files.models import load_models
 from harness.latency import plans
 from harness.latency.plans import Approved, Plan, Planner
@@ -36,9 +34,10 @@ class Bench:
     def __init__(self, project: MiniProject, launcher: Launcher) -> None:
         self.project = project
         self._launcher = launcher
-        self.approved = Approved(
-            baselines=Baselines(project.root / "baselines"),
-            artefacts=Artefacts(project.root / "store", project.root / "cache"),
+        self.approved = Approved.at(
+            project.root / "baselines",
+            artefacts=project.root / "store",
+            cache=project.root / "cache",
         )
         self.add()
 
