@@ -188,7 +188,7 @@ def write_model(folder: Path, examples: int) -> None:
     shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
     spec = (MODEL / "model.toml").read_text(encoding="utf-8")
     head, _, tail = spec.partition("[[case]]")
-    outputs = tail[tail.index("[outputs") :]
+    outputs = tail[tail.index("[outputs") : tail.index("[latency]")]
     case = '[[case]]\nname = "one"\ndims = { batch = 1 }\n\n'
     head = head.replace(DIMS, BATCHES).replace(
         "[properties]\n", f"[properties]\nexamples = {examples}\n"

@@ -274,7 +274,7 @@ def test_list_shows_sound_and_broken_models(command: Command, project: MiniProje
     assert result.code == 0
     assert result.out == (
         "name  task  variants  providers  cases  items\n"
-        "tiny  -     fp32      cpu        1      4\n"
+        "tiny  -     fp32      cpu        1      5\n"
         "torn  -     -         -          0      1\n"
         "torn: Model spec 'torn' has 2 faults: 'candidate' is missing\n"
     )

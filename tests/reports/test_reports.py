@@ -64,17 +64,19 @@ def test_the_closing_table_adds_up() -> None:
         item("contract", "b/fp32", Verdict.PASS, nodes_checked=3),
         item("contract", "b/fp16", Verdict.FAIL, nodes_checked=3),
         item("placement", "b/fp32/cpu", Verdict.PASS, nodes_placed=2, nodes__on__x="2"),
+        item("latency", "b/fp32/cpu/one", Verdict.PASS, unchanged_by_hash=1),
+        item("latency", "b/fp32/cpu/two", Verdict.PASS, change="-0.0042", calls_timed=9),
         item("contract", "a/fp32", Verdict.ERROR),
     ]
     title, *rows, totals = summary_lines(records, width=80)
     assert title == " onnx-harness ".center(80, "=")
     assert [row.split() for row in rows[1:]] == [
-        ["a", "error", "-", "-", "-", "-", "-", "-", "-", "-"],
-        ["b", "fail", "cpu", "2", "1", "-", "-", "7", "table", "2/2"],
+        ["a", "error", "-", "-", "-", "-", "-", "-", "-", "-", "-"],
+        ["b", "fail", "cpu", "4", "1", "-", "-", "7", "table", "2/2", "-0.4%"],
     ]
     assert totals == (
-        "6 items: 3 PASS, 2 FAIL, 1 ERROR; 6 nodes checked, 2 nodes placed, "
-        "0 outputs compared, 10 elements compared"
+        "8 items: 5 PASS, 2 FAIL, 1 ERROR; 6 nodes checked, 2 nodes placed, "
+        "0 outputs compared, 10 elements compared, 9 calls timed, 1 unchanged by hash"
     )
 
 
