@@ -103,11 +103,11 @@ def stored(baselines: Baselines, models: int) -> Iterator[Cell]:
             for part in parts
         }
         points = {f"batch{size}": TIMING for size in range(POINTS)}
-        figures = Figures(
-            model=recipe(parts[0]).model, build=BUILD, nodes={}, points=points, change=CHANGE
-        )
         baselines.write(Baseline(model=name, entries=entries))
-        local = dict.fromkeys(entries, figures)
+        local = {
+            entry_key(part): Figures(recipe=recipe(part), nodes={}, points=points, change=CHANGE)
+            for part in parts
+        }
         baselines.write_local(LocalBaseline(model=name, environment=HERE, entries=local))
         for part in parts:
             yield from (replace(part, case=point) for point in points)

@@ -7,7 +7,6 @@ is refused, and nothing changes where the recipe did not.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,11 +24,12 @@ from harness.domain.baseline import (
     Timing,
     entry_key,
 )
-from harness.domain.cells import PROVIDER_DEPTH, VARIANT_DEPTH, Cell
+from harness.domain.cells import CASE_DEPTH, PROVIDER_DEPTH, VARIANT_DEPTH, Cell
 from harness.domain.environment import Environment
+from harness.domain.findings import CODES, Severity
 from harness.domain.questions import CONTRACT, LATENCY, PARITY
 from harness.domain.verdict import Verdict
-from harness.errors import ModelFileError, UsageProblem
+from harness.errors import ModelFileError, RunFailed, UsageProblem
 from harness.files import toml
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
@@ -66,6 +66,11 @@ HARMLESS = frozenset({
     "size.smaller",
     "nodes.fewer",
 })
+#: Findings of what the spec leaves out: there is nothing to approve.
+NOT_APPLICABLE = frozenset(
+    code for code, severity in CODES.items() if severity is Severity.NOT_APPLICABLE
+)
+NO_CODE = "a finding without a code"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,10 @@ class Proposal:
     """What speaks against recording it, in words."""
     notes: tuple[str, ...] = ()
     """What else is to be known: improvements, accepted regressions."""
+    held_against: frozenset[str] = frozenset()
+    """Model hashes of the controls that its items were held against; empty text for none."""
+    is_accepted: bool = False
+    """Whether its regressions are approved."""
 
 
 def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) -> list[Proposal]:
@@ -99,7 +108,9 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
     allowed = frozenset(accepted)
     timed: dict[Cell, list[ItemRecord]] = {}
     for record in records:
-        if record.question == LATENCY.name and "baseline.orphan" not in _codes(record):
+        if record.question == LATENCY.name and not (NOT_APPLICABLE | {"baseline.orphan"}) & set(
+            _codes(record)
+        ):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
     vouchers = _vouchers(records)
     return [_proposal(part, group, vouchers, allowed) for part, group in timed.items()]
@@ -123,21 +134,19 @@ def _proposal(
     measured = [record for record in timed if record.measured]
     refusals = [*_speaks_against(part, timed, accepted)]
     notes = [
-        f"{_codes(record)[0]}: {record.findings[0]['what']}"
+        f"{code}: {finding.get('what', '')}"
         for record in timed
-        if set(_codes(record)) & (WORSE | HARMLESS - {"baseline.missing"})
+        for code, finding in zip(_codes(record), record.findings, strict=True)
+        if code in WORSE | HARMLESS - {"baseline.missing"}
     ]
     if not measured:
         return Proposal(part=part, refusals=tuple(refusals), notes=tuple(notes))
-    refusals += _not_sound(part, vouchers)
+    refusals += [*_not_sound(part, vouchers), *_not_one(part, measured)]
     first = measured[0].measured
-    recipes = {str(record.measured.get("recipe")) for record in measured}
-    if len(recipes) > 1:
-        refusals.append(f"items of {part} were measured with different recipes")
     return Proposal(
         part=part,
         recipe=_parsed(Recipe, first.get("recipe"), part),
-        file_bytes=_parsed(int, first.get("file_bytes"), part),
+        file_bytes=_file_bytes(first.get("file_bytes"), part),
         environment=_parsed(Environment, first.get("environment"), part),
         nodes=_parsed(dict[str, int], first.get("nodes"), part),
         points={
@@ -146,6 +155,8 @@ def _proposal(
         },
         refusals=tuple(refusals),
         notes=tuple(notes),
+        held_against=frozenset(record.facts.get("control", "") for record in measured),
+        is_accepted=all(_names(record) & accepted for record in measured),
     )
 
 
@@ -154,15 +165,14 @@ def _speaks_against(
 ) -> Iterator[str]:
     """Yield what the latency items say against a new baseline."""
     for record in timed:
-        names = {part.model, str(part), record.cell}
         for finding in record.findings:
-            code = finding["code"]
+            code, what = finding.get("code", NO_CODE), finding.get("what", "")
             if code in UNSETTLED:
                 yield f"{record.cell} is not settled: {code}"
-            elif code in WORSE and not names & accepted:
+            elif code in WORSE and not _names(record) & accepted:
                 yield f"{record.cell}: {code}; approve it with --accept-regression {part.model}"
             elif code not in WORSE | HARMLESS | UNSETTLED | {"known-failure"}:
-                yield f"{record.cell}: {code}: {finding['what']}"
+                yield f"{record.cell}: {code}: {what}"
 
 
 def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
@@ -173,16 +183,47 @@ def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
             yield f"{name} of {part} was not judged in this run"
         for record in found:
             if record.verdict is not Verdict.PASS and not record.is_expected_failure:
-                first = record.findings[0]
-                yield f"{name} of {record.cell}: {first['code']}: {first['what']}"
+                yield f"{name} of {record.cell} is {record.verdict.value}: {_told(record)}"
+
+
+def _not_one(part: Cell, measured: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield what several points of one session do not share; a merged record can hold that."""
+    for key, plural in (("recipe", "recipes"), ("environment", "environments")):
+        if any(record.measured.get(key) != measured[0].measured.get(key) for record in measured):
+            yield f"items of {part} were measured with different {plural}"
+
+
+def _told(record: ItemRecord) -> str:
+    """Return the first finding of a record with its code."""
+    first = next(iter(record.findings), {})
+    return f"{first.get('code', NO_CODE)}: {first.get('what', '')}".removesuffix(": ")
 
 
 def _codes(record: ItemRecord) -> list[str]:
-    return [finding["code"] for finding in record.findings]
+    return [finding.get("code", NO_CODE) for finding in record.findings]
+
+
+def _names(record: ItemRecord) -> set[str]:
+    """Return by which names a regression of an item can be accepted."""
+    cell = _cell(record)
+    return {cell.model, str(cell.part(PROVIDER_DEPTH)), record.cell}
 
 
 def _cell(record: ItemRecord) -> Cell:
-    return Cell(*record.cell.split("/"))
+    """Return the cell of a latency or parity item.
+
+    Raises:
+        UsageProblem: If its id is none.
+    """
+    places = record.cell.split("/")
+    if len(places) == CASE_DEPTH and all(places):
+        return Cell(*places)
+    msg = f"'{record.cell}' is not the id of a {record.question} item"
+    raise UsageProblem(
+        msg,
+        expected="MODEL/VARIANT/PROVIDER/CASE, such as mnist/fp32/cpu/batch1",
+        next_step="take the record as --harness-json wrote it",
+    )
 
 
 def _parsed(kind: type[T], plain: Any, part: Cell) -> T:
@@ -193,13 +234,24 @@ def _parsed(kind: type[T], plain: Any, part: Cell) -> T:
         return toml.adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        msg = f"What was measured of '{part}' is not to be read: {fault['msg']}"
-        raise UsageProblem(
-            msg,
-            where=".".join(map(str, fault["loc"])) or "measured",
-            expected="a run record of this version of onnx-harness",
-            next_step="judge the models again with --harness-json FILE --measure-all",
-        ) from None
+        where = ".".join(map(str, fault["loc"])) or "measured"
+        raise _unreadable(part, str(fault["msg"]), where) from None
+
+
+def _file_bytes(plain: Any, part: Cell) -> int:
+    size = _parsed(int, plain, part)
+    if size <= 0:
+        raise _unreadable(part, f"a file of {size} bytes", "file_bytes")
+    return size
+
+
+def _unreadable(part: Cell, fault: str, where: str) -> UsageProblem:
+    return UsageProblem(
+        f"What was measured of '{part}' is not to be read: {fault}",
+        where=where,
+        expected="a run record of this version of onnx-harness",
+        next_step="judge the models again with --harness-json FILE --measure-all",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,36 +331,29 @@ def _written(
     part, recipe = proposal.part, proposal.recipe
     key = entry_key(part)
     portable = baselines.portable(part.model, aliases) or Baseline(model=part.model)
-    before = portable.entries.get(key)
-    if (
-        before is not None
-        and before.artefact
-        and not has(before.artefact)
-        and not proposal.refusals
-    ):
-        _restore(part, before, artefact)
-    if proposal.refusals or recipe is None or proposal.environment is None:
+    before = after = portable.entries.get(key)
+    proposal = _held(proposal, before)
+    if proposal.refusals:
         return Written(proposal=proposal, before=before, after=before)
-    local = baselines.local(part.model, proposal.environment.id, aliases) or LocalBaseline(
-        model=part.model, environment=proposal.environment
-    )
-    figures_before = local.entries.get(key)
-    figures = _kept(figures_before, proposal, recipe) or Figures(
-        model=recipe.model,
-        build=recipe.build,
-        nodes=dict(proposal.nodes),
-        points=dict(proposal.points),
-        change=change,
-    )
-    after = before
-    if before is None or before.recipe != recipe:
-        stored = artefact(part, recipe, proposal.file_bytes)
-        after = Entry(recipe=recipe, artefact=stored, file_bytes=proposal.file_bytes, change=change)
-    local = replace(local, model=part.model, entries={**local.entries, key: figures})
-    baselines.write_local(local)
-    if after is not None:
-        entries = {**portable.entries, key: after}
-        baselines.write(replace(portable, model=part.model, entries=entries))
+    figures_before = figures = None
+    if recipe is not None and proposal.environment is not None:
+        local = baselines.local(part.model, proposal.environment.id, aliases) or LocalBaseline(
+            model=part.model, environment=proposal.environment
+        )
+        figures_before = local.entries.get(key)
+        is_same = before is not None and before.recipe == recipe
+        figures = _figures(figures_before, proposal, recipe, change)
+        if not is_same:
+            stored = artefact(part, recipe, proposal.file_bytes)
+            size = proposal.file_bytes
+            after = Entry(recipe=recipe, artefact=stored, file_bytes=size, change=change)
+        entries = {**local.entries, key: figures}
+        baselines.write_local(replace(local, model=part.model, entries=entries))
+    if before is not None and after == before:
+        after = _with_control(part, before, has=has, artefact=artefact, change=change)
+    if after is not None and (after != before or figures is not None):
+        entries_of_all = {**portable.entries, key: after}
+        baselines.write(replace(portable, model=part.model, entries=entries_of_all))
     return Written(
         proposal=proposal,
         before=before,
@@ -318,16 +363,64 @@ def _written(
     )
 
 
-def _restore(part: Cell, entry: Entry, artefact: Callable[[Cell, Recipe, int], str]) -> None:
-    """Store a lost artefact again, if the candidate still is what was approved."""
-    with contextlib.suppress(ModelFileError):  # it changed: its new recipe brings a new one
-        artefact(part, entry.recipe, entry.file_bytes)
+def _held(proposal: Proposal, before: Entry | None) -> Proposal:
+    """Return the proposal, refused if another baseline than the one here judged it."""
+    if before is None or proposal.recipe in (None, before.recipe) or proposal.is_accepted:
+        return proposal
+    others = proposal.held_against - {before.recipe.model}
+    if not others:
+        return proposal
+    other = ", ".join(sorted(each[:12] or "none" for each in others))
+    told = (
+        f"{proposal.part} was not held against the baseline that is here, "
+        f"{before.recipe.model[:12]}, but against {other}; judge it with these baselines, or "
+        f"approve it with --accept-regression {proposal.part.model}"
+    )
+    return replace(proposal, refusals=(*proposal.refusals, told))
 
 
-def _kept(figures: Figures | None, proposal: Proposal, recipe: Recipe) -> Figures | None:
-    """Return the stored figures if they are of this very recipe, these points and inputs."""
-    if figures is None or (figures.model, figures.build) != (recipe.model, recipe.build):
-        return None
-    known = {name: timing.inputs for name, timing in figures.points.items()}
-    measured = {name: timing.inputs for name, timing in proposal.points.items()}
-    return figures if measured.items() <= known.items() else None
+def _with_control(
+    part: Cell,
+    entry: Entry,
+    *,
+    has: Callable[[str], bool],
+    artefact: Callable[[Cell, Recipe, int], str],
+    change: Change,
+) -> Entry:
+    """Return an entry whose control is stored again, if it was lost or had been too large.
+
+    That needs a candidate which still is what was approved; its file may have other metadata.
+    """
+    if entry.artefact and has(entry.artefact):
+        return entry
+    try:
+        stored = artefact(part, entry.recipe, entry.file_bytes)
+    except (ModelFileError, RunFailed):  # it changed: its new recipe brings a new one
+        return entry
+    return (
+        entry if stored in {"", entry.artefact} else replace(entry, artefact=stored, change=change)
+    )
+
+
+def _figures(known: Figures | None, proposal: Proposal, recipe: Recipe, change: Change) -> Figures:
+    """Return what is stored of a recipe: known figures stay as long as their inputs do.
+
+    Args:
+        known: Stored figures of this very recipe.
+        proposal: What was measured now, maybe of some points only.
+        recipe: The one that was measured.
+        change: Who, when, why.
+    """
+    if known is None or known.recipe != recipe:
+        return Figures(
+            recipe=recipe,
+            nodes=dict(proposal.nodes),
+            points=dict(proposal.points),
+            change=change,
+        )
+    new = {
+        name: timing
+        for name, timing in proposal.points.items()
+        if name not in known.points or known.points[name].inputs != timing.inputs
+    }
+    return replace(known, points={**known.points, **new}, change=change) if new else known

@@ -68,8 +68,7 @@ def local(
 ) -> LocalBaseline:
     """Return the figures of a model with one point, with fields of its timing changed."""
     figures = Figures(
-        model=MODEL,
-        build=BUILD,
+        recipe=recipe(),
         nodes={"CPUExecutionProvider": 7},
         points={"batch1": timing(**changes)},
         change=CHANGE,

@@ -79,12 +79,11 @@ def refresh(
     """
     from harness.cli.desk import Desk
     from harness.refresh import proposals, write
-    from harness.results.record import read_record
 
     _check_reason(reason)
     desk = Desk.of(open_project(), models=models, baselines=baselines, wanted=model or ())
     _check_accepted(accept_regression or (), desk)
-    given = None if from_run is None else read_record(from_run).items
+    given = None if from_run is None else _recorded(from_run)
     with desk.gate(provider or (), measures_all=measure_all) as (gate, cells):
         records = _judged(gate, desk, cells) if given is None else given
         found = proposals(records, accepted=accept_regression or ())
@@ -92,7 +91,7 @@ def refresh(
             [each for each in found if each.part.model in desk.models],
             baselines=desk.approved.baselines,
             artefacts=desk.approved.artefacts,
-            model_file=lambda part, recipe: _same_model(gate, part, recipe),
+            model_file=lambda part, recipe: _same_model(gate, desk, part, recipe),
             aliases={name: each.spec.aliases for name, each in desk.models.items()},
             change=_change(desk.project.root, reason),
             most_bytes=desk.most_bytes,
@@ -112,6 +111,23 @@ def _check_reason(reason: str) -> None:
     if not reason.strip():
         msg = "--reason is empty"
         raise UsageProblem(msg, where="--reason", expected="why the new state is approved")
+
+
+def _recorded(path: Path) -> Sequence[ItemRecord]:
+    """Return the items of a run, which must have been held against baselines."""
+    from harness.errors import UsageProblem
+    from harness.results.record import read_record
+
+    record = read_record(path)
+    if record.asked.get("against_runtime") is None:
+        return record.items
+    msg = "The run held its models against a runtime, not against their baselines"
+    raise UsageProblem(
+        msg,
+        where=str(path),
+        expected="a run without --against-runtime",
+        next_step="run the suites with --measure-all --harness-json FILE",
+    )
 
 
 def _check_accepted(names: Sequence[str], desk: Desk) -> None:
@@ -144,10 +160,13 @@ def _judged(gate: Gate, desk: Desk, cells: Sequence[Cell]) -> list[ItemRecord]:
     return found
 
 
-def _same_model(gate: Gate, part: Cell, recipe: Recipe) -> Path:
+def _same_model(gate: Gate, desk: Desk, part: Cell, recipe: Recipe) -> Path:
     """Return the candidate's file, which must be the one that was measured."""
+    from harness.cli.names import known_name
     from harness.errors import ModelFileError
 
+    variants = desk.models[part.model].spec.variant_names()
+    known_name(part.variant, variants, "variant", where=str(part))
     path, found = gate.model_file(part)
     if found == recipe.model:
         return path

@@ -192,10 +192,11 @@ def _figure_lines(figures: dict[str, Any], recipe: dict[str, Any] | None) -> Ite
     if figures["nodes"]:
         nodes = (f"{count} on {name}" for name, count in figures["nodes"].items())
         yield f"    nodes: {', '.join(nodes)}"
-    if recipe is not None and figures["model"] != recipe["model"]:
-        yield f"    of another model: {figures['model'][:SHORT]}"
-    if recipe is not None and figures["build"] != recipe["build"]:
-        yield f"    of another build: onnxruntime {figures['build']['version']}"
+    measured = figures["recipe"]
+    if recipe is not None and measured != recipe:
+        others = ", ".join(name for name in recipe if recipe[name] != measured[name])
+        told = f"{measured['model'][:SHORT]} on onnxruntime {measured['build']['version']}"
+        yield f"    of another recipe ({others}): {told}"
 
 
 def diff(

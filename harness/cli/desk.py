@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -11,15 +10,20 @@ from pathlib import Path
 
 from harness.cli.output import saying
 from harness.cli.project import Project
-from harness.domain.cells import PROVIDER_DEPTH, Cell, parts
-from harness.domain.providers import did_you_mean
-from harness.errors import HarnessError, UsageProblem
+from harness.domain.cells import PROVIDER_DEPTH, Cell, parts, short_name
+from harness.errors import HarnessError
 from harness.evidence import Evidence, Selection, TimingOptions
 from harness.files import places
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.commits import as_of
-from harness.files.models import BrokenModel, Model, load_models, with_known_providers
+from harness.files.models import (
+    BrokenModel,
+    Model,
+    load_models,
+    named_models,
+    with_known_providers,
+)
 from harness.files.project import artefacts_place
 from harness.latency.plans import Approved, Planner
 from harness.pipeline import Gate
@@ -159,7 +163,7 @@ class Desk:
             for name in providers or model.spec.providers:
                 if name not in usable:
                     usable[name] = bool(providers) or _is_usable(name, launcher, runtimes)
-                use = model.spec.providers.get(name)
+                use = model.spec.providers.get(short_name(name))
                 if usable[name] and not (use and use.not_applicable):
                     yield from model.timed_cells((name,))
 
@@ -178,19 +182,9 @@ def _is_usable(name: str, launcher: LocalLauncher, runtimes: Runtimes) -> bool:
 
 
 def _chosen(loaded: Mapping[str, Model | BrokenModel], wanted: Sequence[str]) -> dict[str, Model]:
-    for glob in wanted:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in loaded):
-            msg = f"Unknown model '{glob}'"
-            raise UsageProblem(
-                msg,
-                where="--model",
-                expected=f"one of {', '.join(loaded)}",
-                next_step=did_you_mean(glob, loaded),
-            )
     chosen = {}
-    for name, model in loaded.items():
-        if not wanted or any(fnmatch.fnmatchcase(name, glob) for glob in wanted):
-            if isinstance(model, BrokenModel):
-                raise model.problem
-            chosen[name] = model
+    for name, model in named_models(loaded, wanted).items():
+        if isinstance(model, BrokenModel):
+            raise model.problem
+        chosen[name] = model
     return chosen

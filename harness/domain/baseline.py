@@ -172,9 +172,8 @@ class Figures:
 
     __pydantic_config__: ClassVar = STRICT
 
-    model: str
-    """Model hash of what was measured."""
-    build: Build
+    recipe: Recipe
+    """What was measured."""
     nodes: dict[str, int]
     """Execution provider -> nodes that it got; empty where ONNX Runtime does not tell."""
     points: dict[str, Timing]

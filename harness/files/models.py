@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import fnmatch
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,30 @@ def load_models(folder: Path) -> dict[str, Model | BrokenModel]:
             got="no folder", next_step="make one with `onnx-harness model add FILE`",
         )  # fmt: skip
     return found
+
+
+def named_models(
+    models: Mapping[str, Model | BrokenModel], globs: Sequence[str]
+) -> dict[str, Model | BrokenModel]:
+    """Return the models that `--model` names, all of them without a glob.
+
+    Raises:
+        UsageProblem: If a glob names none, with the nearest name.
+    """
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in models):
+            msg = f"Unknown model '{glob}'"
+            raise UsageProblem(
+                msg,
+                where="--model",
+                expected=f"one of {', '.join(models)}",
+                next_step=did_you_mean(glob, models),
+            )
+    return {
+        name: model
+        for name, model in models.items()
+        if not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    }
 
 
 def with_known_providers(

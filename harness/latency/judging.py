@@ -26,6 +26,7 @@ from harness.domain.findings import Finding, from_error
 from harness.domain.receipts import Receipt, Timed
 from harness.domain.spec import Budget
 from harness.duets import CANDIDATE, CONTROL, Duet, Quantity
+from harness.errors import HarnessError
 from harness.evidence import Evidence, TimingOptions
 from harness.latency.docket import Docket, Trial
 from harness.latency.plans import Approved, Plan, Planner
@@ -69,7 +70,7 @@ class LatencyJudge:
         self._docket = Docket(
             evidence.tools().launcher,
             plan=planner.plan,
-            ahead=options.cells if options.screens_ahead else (),
+            ahead=[*filter(self._is_timed, options.cells)] if options.screens_ahead else (),
             decisions=DECISIONS * len(options.cells),
             is_measured=self._is_measured,
             alone=alone,
@@ -95,6 +96,15 @@ class LatencyJudge:
         else:
             findings, receipt = self._by_itself(plan)
         return (*findings, *_size_findings(plan)), receipt
+
+    def _is_timed(self, cell: Cell) -> bool:
+        """Return whether a cell's item gets as far as a plan; any other is not screened ahead."""
+        try:
+            spec = self._evidence.model(cell).spec
+        except HarnessError:
+            return False
+        use = spec.providers.get(short_name(cell.provider))
+        return spec.latency.not_applicable is None and not (use and use.not_applicable)
 
     def _is_measured(self, plan: Plan) -> bool:
         return not plan.is_unchanged or self._is_wanted(plan)
@@ -132,7 +142,7 @@ class LatencyJudge:
             "p50": _p50_line(duet),
             "start-up": _startup_line(duet),
             "memory": f"{_mib(ours.memory_bytes)}, control {_mib(theirs.memory_bytes)}",
-            "control": plan.control_recipe.model if plan.control_recipe else "",
+            "control": plan.entry.recipe.model if plan.entry else "itself",
         }
         calls = sum(arm.calls for arm in duet.arms.values())
         receipt = self._receipt(plan, ours, calls=calls, facts=facts)
@@ -159,15 +169,17 @@ class LatencyJudge:
             return (_no_baseline(plan),), Receipt(facts=_identity(plan))
         if plan.obstacle is not None and not (stored or budgets or wanted):
             return (self._incomparable(plan),), Receipt(facts=_identity(plan))
+        if budgets:
+            rules.check_scipy()  # before anything is measured for them
         arm = self._measured_alone(plan)
         findings: list[Finding] = list(self._budget_findings(plan, arm))
         facts = {"p50": f"{arm.p50_ms:.4g} ms", "judged": "by itself"}
+        facts |= {"control": plan.entry.recipe.model} if plan.entry else {}
         if plan.entry is None:
             findings.append(_no_baseline(plan))
         elif stored is not None and plan.obstacle is not None:
             findings += latency.judge_stored(timing(plan, arm), stored, plan.told)
-            factor = latency.stored_factor(stored) - 1
-            facts["judged"] = f"stored number {stored.p50_ms:.4g} ms, within {factor:.0%}"
+            facts["judged"] = _stored_line(stored)
         elif plan.obstacle is not None:
             findings.append(self._incomparable(plan))
         receipt = self._receipt(plan, arm, calls=arm.calls, facts=facts)
@@ -191,11 +203,10 @@ class LatencyJudge:
     def _stored(self, plan: Plan) -> Timing | None:
         """Return the stored number of the approved recipe in this environment, if there is one."""
         figures = self._figures(plan, self._environment(plan)) if plan.entry else None
-        if figures is None or plan.entry is None or figures.model != plan.entry.recipe.model:
+        if figures is None or plan.entry is None or figures.recipe != plan.entry.recipe:
             return None
         stored = figures.points.get(plan.cell.case)
-        same = stored is not None and stored.inputs == plan.inputs
-        return stored if same and figures.build == plan.entry.recipe.build else None
+        return stored if stored is not None and stored.inputs == plan.inputs else None
 
     def _incomparable(self, plan: Plan) -> Finding:
         """Return why neither control nor stored number can judge, with the fields that differ."""
@@ -214,7 +225,9 @@ class LatencyJudge:
     def _environments_line(self, plan: Plan, here: Environment) -> str:
         """Return in what the nearest environment with stored numbers differs from this one."""
         baselines = self._approved.baselines
-        known = [baselines.local(plan.cell.model, name) for name in baselines.environments()]
+        aliases = self._evidence.model(plan.cell).spec.aliases
+        known = [baselines.local(plan.cell.model, name, aliases)
+                 for name in baselines.environments()]  # fmt: skip
         gaps = [local.environment.differences(here) for local in known if local]
         if not gaps:
             return "no environment has stored numbers"
@@ -344,6 +357,12 @@ def _node_findings(plan: Plan, ours: Arm, theirs: Arm) -> Iterator[Finding]:
     yield from latency.judge_nodes(
         ours.placement, theirs.placement, provider=plan.recipe.provider, told=plan.told
     )
+
+
+def _stored_line(stored: Timing) -> str:
+    factor = latency.stored_factor(stored)
+    limit = f"within {factor - 1:.0%}" if math.isfinite(factor) else "which scatters too much"
+    return f"stored number {stored.p50_ms:.4g} ms, {limit}"
 
 
 def _p50_line(duet: Duet) -> str:

@@ -140,14 +140,10 @@ class Planner:
         """Return the plan with the candidate itself, in another runtime, as its control."""
         resolved = self._runtimes.resolve(f"{short_name(plan.cell.provider)}@{name}")
         recipe = replace(plan.recipe, build=self._build(resolved))
-        return replace(
-            plan,
-            control=replace(plan.side, resolved=resolved),
-            control_recipe=recipe,
-            told=replace(
-                plan.told, against=f"the same model on onnxruntime {recipe.build.version}"
-            ),
-        )
+        rival = f"itself on onnxruntime {recipe.build.version}"
+        told = replace(plan.told, rival=rival, against=f"the same model in runtime '{name}'")
+        control = replace(plan.side, resolved=resolved)
+        return replace(plan, control=control, control_recipe=recipe, told=told)
 
     def _against_baseline(self, plan: Plan) -> Plan:
         aliases = self._evidence.model(plan.cell).spec.aliases

@@ -6,7 +6,6 @@ cost nothing in a run that has no use for them.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import secrets
 import shlex
@@ -22,7 +21,7 @@ from harness.domain.cells import ANY, Cell, parts, short_name
 from harness.domain.findings import Finding
 from harness.domain.known_failures import AsOf
 from harness.domain.project import ProjectSettings
-from harness.domain.providers import did_you_mean, find
+from harness.domain.providers import find
 from harness.domain.questions import LATENCY, QUESTIONS, Question
 from harness.domain.spec import KnownFailure
 from harness.domain.verdict import Judgement, Verdict
@@ -32,7 +31,7 @@ from harness.files import places
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
 from harness.files.commits import as_of
-from harness.files.models import BrokenModel, Model, load_models, with_known_providers
+from harness.files.models import BrokenModel, Model, load_models, named_models, with_known_providers
 from harness.files.project import artefacts_place, find_root, load_settings
 from harness.latency.orphans import orphan_items
 from harness.latency.plans import Approved
@@ -125,7 +124,7 @@ class HarnessState:
         self._loaded = with_known_providers(
             load_models(self.options.models), self._runtimes.providers
         )
-        self.models = _chosen(self._loaded, self.options.model_globs)
+        self.models = named_models(self._loaded, self.options.model_globs)
         self._as_of = self._day(root)
         self.providers = self.options.providers
         self._left_out: dict[str, str] = {}
@@ -530,28 +529,6 @@ def _provider_options(given: Sequence[str]) -> dict[str, dict[str, str]]:
             )
         options.setdefault(provider, {})[name] = value
     return options
-
-
-def _chosen(
-    models: Mapping[str, Model | BrokenModel], globs: Sequence[str]
-) -> dict[str, Model | BrokenModel]:
-    """Return the models that `--model` names; each glob must name at least one."""
-    if not globs:
-        return dict(models)
-    for glob in globs:
-        if not any(fnmatch.fnmatchcase(name, glob) for name in models):
-            msg = f"Unknown model '{glob}'"
-            raise UsageProblem(
-                msg,
-                where="--model",
-                expected=f"one of {', '.join(models)}",
-                next_step=did_you_mean(glob, models),
-            )
-    return {
-        name: model
-        for name, model in models.items()
-        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    }
 
 
 def _where(options: HarnessOptions) -> str:

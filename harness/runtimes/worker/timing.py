@@ -97,7 +97,7 @@ class Stopwatch:
         for name, value in feeds.items():
             if value["t"] != "tensor" or value["dtype"] == values.STRING:
                 raise Refused(
-                    "value.unsupported", f"input '{name}' is no tensor of numbers: not timed"
+                    "latency.unsupported", f"input '{name}' is no tensor of numbers: not timed"
                 )
             binding.bind_ortvalue_input(name, values.to_ort_value(ort, value, buffers))
         for name, _ in self._outputs:

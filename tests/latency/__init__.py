@@ -1,0 +1,1 @@
+"""Tests of the latency suite: plans, docket, judge."""
