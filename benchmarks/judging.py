@@ -105,8 +105,8 @@ def stored(baselines: Baselines, models: int) -> Iterator[Cell]:
         points = {f"batch{size}": TIMING for size in range(POINTS)}
         baselines.write(Baseline(model=name, entries=entries))
         local = {
-            key: Figures(recipe=entry.recipe, nodes={}, points=points, change=CHANGE)
-            for key, entry in entries.items()
+            entry_key(part): Figures(recipe=recipe(part), nodes={}, points=points, change=CHANGE)
+            for part in parts
         }
         baselines.write_local(LocalBaseline(model=name, environment=HERE, entries=local))
         for part in parts:

@@ -79,7 +79,7 @@ def test_a_screen_ends_early_only_where_it_is_sure(
         (stages(0.02, 0.02, sentinel=0.015), Outcome.CONTAMINATED),
         (stages(0.02, 0.02, sentinel=0.007, spread=0.004), None),
         (stages(0.009, 0.009, sentinel=0.004, spread=0.016), None),
-        (stages(0.0085, 0.0085, 0.0085, spread=0.008), Outcome.UNDECIDED),
+        (stages(0.009, 0.009, 0.009), Outcome.UNDECIDED),
         (stages(0.0075, 0.0075, 0.0075), Outcome.NOT_SLOWER),
         (stages(-0.009, -0.009, -0.009), Outcome.NOT_SLOWER),
         (stages(0.02, spread=0.2), Outcome.UNSTABLE),
