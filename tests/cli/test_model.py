@@ -278,7 +278,7 @@ def test_list_shows_sound_and_broken_models(command: Command, project: MiniProje
         "torn  -     -         -          0      1\n"
         "torn: Model spec 'torn' has 2 faults: 'candidate' is missing\n"
     )
-    assert [row["items"] for row in command("model", "list", "--json").json] == [4, 1]
+    assert [row["items"] for row in command("model", "list", "--json").json] == [5, 1]
 
 
 def test_show_tells_spec_and_file(command: Command, project: MiniProject) -> None:
