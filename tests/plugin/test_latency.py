@@ -139,7 +139,7 @@ def of_build(project: MiniProject, version: str, **timing: float) -> None:
         values["entries"]["fp32/cpu"]["recipe"]["build"]["version"] = version
 
     def figures(values: dict[str, Any]) -> None:
-        values["entries"]["fp32/cpu"]["build"]["version"] = version
+        values["entries"]["fp32/cpu"]["recipe"]["build"]["version"] = version
         values["entries"]["fp32/cpu"]["points"]["one"] |= timing
 
     edit(portable(project), recipe)
