@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,10 @@ from harness.domain.session import NodeInfo
 from harness.domain.spec import Budget
 from harness.errors import EnvironmentProblem
 from tests.baselines import timing
+
+NEEDS_SCIPY = pytest.mark.skipif(
+    importlib.util.find_spec("scipy") is None, reason="no interval without scipy"
+)
 
 MIB = 2**20
 TOLD = Told(cell="m/fp32/cpu/one", model="m", against="the baseline 111111111111")
@@ -244,6 +249,7 @@ def calls(within: int, beyond: int = 0) -> list[float]:
     return [0.5] * within + [2.0] * beyond
 
 
+@NEEDS_SCIPY
 @pytest.mark.parametrize(
     ("percentile", "timed", "code"),
     [
@@ -275,6 +281,7 @@ def test_a_budget_is_kept_broken_or_beyond_what_calls_tell(
         assert told.where == "latency.budget of the spec, environment '*'"
 
 
+@NEEDS_SCIPY
 def test_a_call_of_exactly_the_budget_keeps_it() -> None:
     """`max_ms` is the most that a percentile may be."""
     assert not list(latency.judge_budget(budget(max_ms=1.0), [1.0] * 100, TOLD))
@@ -282,6 +289,7 @@ def test_a_call_of_exactly_the_budget_keeps_it() -> None:
     assert only(latency.judge_budget(budget(max_ms=1.0), over, TOLD)).code == "latency.budget"
 
 
+@NEEDS_SCIPY
 def test_too_few_calls_say_how_many_are_needed() -> None:
     """Running again brings no more of them: a lower percentile does."""
     found = only(latency.judge_budget(budget(percentile=99), calls(298), TOLD))
