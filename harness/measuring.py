@@ -32,6 +32,8 @@ STEADY, MOST_WARM_SLOTS, WARM_NS = 0.05, 12, 50_000_000
 FIRST_CALLS = 3
 #: Single calls that are kept for quantiles and pictures, of each arm.
 MOST_KEPT = 100_000
+#: Workers whose peak memory is asked for, of each arm.
+WEIGHED = 3
 #: Seconds for a worker to tell its memory.
 MEMORY_S = 10.0
 
@@ -60,7 +62,7 @@ class Arm:
     startup_ns: list[float] = field(default_factory=list)
     """Creating the session and its first run, of each worker."""
     memory_bytes: list[int] = field(default_factory=list)
-    """Greatest resident memory above that before the session, of each worker."""
+    """Greatest resident memory above that before the session, of `WEIGHED` other workers."""
     calls: int = 0
     """Timed calls in all."""
     waited: int = 0
@@ -127,23 +129,43 @@ class Bench:
         """
         cores = self._cores[self._rounds % len(self._cores)]
         self._rounds += 1
+        self._weigh([name for name in names if len(self.arms[name].memory_bytes) < WEIGHED], cores)
         slots: dict[str, list[float]] = {name: [] for name in names}
         with ExitStack() as stack:
             opened = {
-                name: stack.enter_context(self._open(name, cores)) for name in self._shuffled(names)
+                name: stack.enter_context(self._open_elsewhere(name, cores))
+                for name in self._shuffled(names)
             }
             call_ns = max(self._warm(name, session) for name, session in opened.items())
             for name in self._order(opened, call_ns):
                 slots[name].append(self._slot(name, opened[name], call_ns))
             self._check_outputs(opened)
-            for name, session in opened.items():
-                self.arms[name].memory_bytes.append(session.memory_bytes(limit_s=MEMORY_S))
         for name, medians in slots.items():
             self.arms[name].medians_ns.append(statistics.median(medians))
         return slots
 
-    def _open(self, arm: str, cores: Sequence[int]) -> Session:
-        side, seen = self._sides[arm], self.arms[arm]
+    def _weigh(self, names: Sequence[str], cores: Sequence[int]) -> None:
+        """Note the peak memory of these arms, in workers whose layout is the fork server's.
+
+        Where the allocator finds holes decides about megabytes; without any, peaks of one model
+        are equal within a page or two.
+        """
+        for name in self._shuffled(names):
+            with self._open(name, cores)[0] as session:
+                self.arms[name].memory_bytes.append(session.memory_bytes(limit_s=MEMORY_S))
+
+    def _open_elsewhere(self, arm: str, cores: Sequence[int]) -> Session:
+        """Return a session whose memory lies where no other worker's does, and note its start."""
+        session, startup_ns = self._open(arm, cores, layout=int(self._random.integers(1 << 31)))
+        self.arms[arm].startup_ns.append(startup_ns)
+        self.arms[arm].placement = session.facts.placement
+        return session
+
+    def _open(
+        self, arm: str, cores: Sequence[int], layout: int | None = None
+    ) -> tuple[Session, float]:
+        """Return a session with its inputs bound, and how long it took to make and run once, ns."""
+        side = self._sides[arm]
         load_s, run_s = side.limits_s
         try:
             session = open_session(
@@ -154,6 +176,7 @@ class Bench:
                 fork=side.resolved.provider.forks,
                 limit_s=load_s,
                 cores=cores,
+                layout=layout,
             )
         except RunFailed as error:
             raise _unusable(error, side) from None
@@ -166,9 +189,7 @@ class Bench:
         except BaseException:  # Ctrl-C too must not leave the worker behind
             session.close()
             raise
-        seen.startup_ns.append((session.facts.load_ms + first_ms) * 1e6)
-        seen.placement = session.facts.placement
-        return session
+        return session, (session.facts.load_ms + first_ms) * 1e6
 
     def _warm(self, arm: str, session: Session) -> float:
         """Run until slots are steady; return the median call, ns."""

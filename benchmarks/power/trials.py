@@ -103,9 +103,9 @@ class OnePairBench(NotedBench):
         self._living: dict[str, Session] = {}
         self._stack = ExitStack()
 
-    def _open(self, arm: str, cores: Sequence[int]) -> Session:
+    def _open_elsewhere(self, arm: str, cores: Sequence[int]) -> Session:
         if arm not in self._living:
-            self._living[arm] = session = super()._open(arm, cores)
+            self._living[arm] = session = super()._open_elsewhere(arm, cores)
             self._stack.callback(session.close)
             session.close = lambda: None  # type: ignore[method-assign]  # rounds end, it does not
         else:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.errors import EnvironmentProblem
 
@@ -41,8 +42,10 @@ SENTINEL_ERRORS = 2.0
 #: Chance of a red build without cause, over all decisions of a run; and the most that a single
 #: decision is given of it.
 BUILD_ALARMS, CELL_ALARMS = 0.01, 0.001
-#: Efficiency of the pseudomedian and of the median absolute deviation's scale for normal errors.
-EFFICIENCY, MAD_TO_SD = 3 / math.pi, 1.4826
+#: Efficiency of the pseudomedian for normal errors.
+EFFICIENCY = 3 / math.pi
+#: Half width, in standard errors, of the signed-rank interval that its error is taken from.
+INTERVAL = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +152,26 @@ def observation(candidate_ns: Sequence[float], control_ns: Sequence[float]) -> f
 def estimate(observations: Sequence[float], rule: Rule = LATENCY) -> Estimate:
     """Return the effect over pairs: the pseudomedian, which ignores tails and keeps power.
 
-    Its scale comes from the median absolute deviation, mixed with the rule's assumption as if that
-    were `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
+    Its error comes from the width of its signed-rank interval (Lehmann, Annals of Mathematical
+    Statistics 34, 1963): the median absolute deviation looks at the middle of the pairs only, and
+    told 0.7 to 0.9 of the error that recorded pairs have. It is mixed with the rule's assumption
+    as if that were `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
     """
     values = np.asarray(observations, dtype=np.float64)
     count = values.size
     first, second = np.triu_indices(count)
-    effect = float(np.median((values[first] + values[second]) / 2))
-    seen = MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+    means = np.sort((values[first] + values[second]) / 2)
+    seen = _interval(means, count) / (2 * INTERVAL) * math.sqrt(EFFICIENCY * count)
     spread = math.sqrt((PRIOR_PAIRS * rule.prior_sd**2 + count * seen**2) / (PRIOR_PAIRS + count))
     error = spread / math.sqrt(EFFICIENCY * count)
-    return Estimate(effect=effect, error=error, spread=seen, pairs=count)
+    return Estimate(effect=float(np.median(means)), error=error, spread=seen, pairs=count)
+
+
+def _interval(means: npt.NDArray[np.float64], count: int) -> float:
+    """Return the width of the signed-rank interval, from the sorted means of all twos of pairs."""
+    deviation = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+    cut = max(0, round(means.size / 2 - INTERVAL * deviation - 0.5))
+    return float(means[means.size - 1 - cut] - means[cut])
 
 
 def is_same(observations: Sequence[float], rule: Rule = LATENCY) -> bool:

@@ -19,8 +19,7 @@ class Noise:
     __pydantic_config__: ClassVar = STRICT
 
     scatter: float
-    """Standard deviation of the log ratios of single pairs, from their median absolute
-    deviation."""
+    """Standard deviation of the log ratios of single pairs, as `duet.estimate` tells it."""
     pairs: int
     p50_ms: float
     """Median over workers of the median call."""

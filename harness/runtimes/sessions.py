@@ -195,6 +195,7 @@ def open_session(
     limit_s: float,
     optimized_file: Path | None = None,
     cores: Sequence[int] = (),
+    layout: int | None = None,
     profile_prefix: str = "",
 ) -> Session:
     """Open `model` in a new worker of `runtime`.
@@ -209,6 +210,7 @@ def open_session(
         optimized_file: Where ONNX Runtime writes the graph as it optimised it; the facts then
             name the optimisers that changed it.
         cores: Processor numbers that the worker may use; empty for all.
+        layout: Seed of where the worker's memory lies; None leaves it where the fork server's is.
         profile_prefix: How the file begins that ONNX Runtime's profiler writes; empty for none.
 
     Raises:
@@ -222,7 +224,13 @@ def open_session(
     try:
         reply, _ = worker.request(
             "open",
-            {"model": str(model), **_fields(config), **files, "cores": list(cores)},
+            {
+                "model": str(model),
+                **_fields(config),
+                **files,
+                "cores": list(cores),
+                "layout": layout,
+            },
             [],
             limit_s=limit_s,
             doing="opening a session",

@@ -45,6 +45,19 @@ def test_an_estimate_ignores_tails_and_distrusts_few_pairs() -> None:
     assert few.error > 0.002
 
 
+@pytest.mark.parametrize("count", [8, 16, 48])
+@pytest.mark.parametrize("freedom", [3, 100], ids=["tails", "normal"])
+def test_the_error_is_what_estimates_scatter_by(count: int, freedom: int) -> None:
+    """Also where tails are heavy, of which the middle half of the pairs tells nothing."""
+    random = np.random.default_rng(count + freedom)
+    found = [
+        duet.estimate(list(duet.LATENCY.prior_sd * random.standard_t(freedom, count)))
+        for _ in range(2000)
+    ]
+    scatter = np.std([each.effect for each in found])
+    assert 0.9 < np.median([each.error for each in found]) / scatter < 1.4
+
+
 def test_a_bound_widens_with_its_confidence() -> None:
     """And lies on the side that was asked for."""
     found = duet.estimate(pairs(0.01))
@@ -119,7 +132,7 @@ def test_many_decisions_ask_for_more_confidence() -> None:
     alone, among = duet.LATENCY.among(1), duet.LATENCY.among(400)
     assert alone.alarm == duet.CELL_ALARMS
     assert among.alarm == pytest.approx(duet.BUILD_ALARMS / 400)
-    seen = stages(0.014, 0.014, 0.014, spread=0.035)
+    seen = stages(0.014, 0.014, 0.014, spread=0.038)
     assert duet.decide(seen, alone) is Outcome.SLOWER
     assert duet.decide(seen, among) is Outcome.UNDECIDED
 

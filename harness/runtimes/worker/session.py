@@ -18,7 +18,7 @@ import re
 import time
 from typing import Any
 
-from . import profiles, values
+from . import layout, profiles, values
 from .serve import Refused
 from .timing import Stopwatch, open_schedule, own_ns, peak_bytes, waited_ns
 
@@ -77,6 +77,8 @@ class Inference:
         if request.get("cores"):
             os.sched_setaffinity(0, request["cores"])  # threads of the session inherit it
         ort = self._import(request)
+        if request.get("layout") is not None:
+            layout.scatter(request["layout"])
         self._peak_before = peak_bytes()
         self._schedule, logged = open_schedule(), _log_size()
         started, waited = time.perf_counter_ns(), waited_ns(self._schedule)
