@@ -154,7 +154,7 @@ def estimate(observations: Sequence[float], rule: Rule = LATENCY) -> Estimate:
 
     Its error comes from the width of its signed-rank interval (Lehmann, Annals of Mathematical
     Statistics 34, 1963): the median absolute deviation looks at the middle of the pairs only, and
-    told 0.7 to 0.9 of the error that recorded pairs have. It is mixed with the rule's assumption
+    told 0.8 to 0.9 of the error that recorded pairs have. It is mixed with the rule's assumption
     as if that were `PRIOR_PAIRS` pairs more: few pairs scatter too little by chance.
     """
     values = np.asarray(observations, dtype=np.float64)
