@@ -37,7 +37,6 @@ from harness.domain.verdict import Judgement, Verdict, judge
 from harness.errors import HarnessBug, HarnessError, RunFailed, WorkerDied
 from harness.evidence import Evidence, Selection, numbered
 from harness.files.models import Model
-from harness.latency.plans import Approved
 from harness.properties import InputSearch, outside_search
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.quiet import Quiet
@@ -46,6 +45,7 @@ from harness.runtimes.sessions import Session
 
 if TYPE_CHECKING:
     from harness.latency.judging import LatencyJudge
+    from harness.latency.plans import Approved
     from harness.localise.report import Report
 
 #: Findings of the contract that leave nothing to feed.

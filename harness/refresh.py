@@ -66,10 +66,11 @@ HARMLESS = frozenset({
     "size.smaller",
     "nodes.fewer",
 })
-#: Findings of what the spec leaves out: there is nothing to approve.
-NOT_APPLICABLE = frozenset(
-    code for code, severity in CODES.items() if severity is Severity.NOT_APPLICABLE
-)
+#: Findings of what the spec leaves out, or no longer has: there is nothing to approve.
+NOTHING_TO_APPROVE = frozenset({
+    "baseline.orphan",
+    *(code for code, severity in CODES.items() if severity is Severity.NOT_APPLICABLE),
+})
 NO_CODE = "a finding without a code"
 
 
@@ -108,9 +109,7 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
     allowed = frozenset(accepted)
     timed: dict[Cell, list[ItemRecord]] = {}
     for record in records:
-        if record.question == LATENCY.name and not (NOT_APPLICABLE | {"baseline.orphan"}) & set(
-            _codes(record)
-        ):
+        if record.question == LATENCY.name and NOTHING_TO_APPROVE.isdisjoint(_codes(record)):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
     vouchers = _vouchers(records)
     return [_proposal(part, group, vouchers, allowed) for part, group in timed.items()]

@@ -32,7 +32,7 @@ from harness.latency.docket import Docket, Trial
 from harness.latency.plans import Approved, Plan, Planner
 from harness.measuring import Arm, Bench
 from harness.regressions import explain_regression
-from harness.runtimes.machine import this_environment
+from harness.runtimes.machine import load, this_environment
 from harness.runtimes.registry import Resolved
 
 Found = tuple[Iterable[Finding], Receipt]
@@ -286,7 +286,7 @@ class LatencyJudge:
             counts={"calls_timed": calls},
             facts={**_identity(plan), "environment": environment.id, **facts,
                    "workers": str(len(arm.medians_ns)), "beside_busy": f"{arm.waited:,} calls",
-                   "seed": str(self._options.seed)},
+                   **load(), "seed": str(self._options.seed)},
             measured=measured,
         )  # fmt: skip
 

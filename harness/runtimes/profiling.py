@@ -111,28 +111,3 @@ def open_profiled(
         ) as session,
     ):
         yield Profiled(session, sets, limit_s=limit_s)
-
-
-def profile_nodes(
-    launcher: Launcher,
-    runtime: Runtime,
-    config: SessionConfig,
-    model: Path,
-    sets: Sequence[Values],
-    *,
-    fork: bool,
-    limit_s: float,
-    runs: int,
-    cores: Sequence[int] = (),
-) -> tuple[NodeTime, ...]:
-    """Return the time of every node that ran, over `runs` runs of a warm session.
-
-    A compiling provider shows one node for each part of the graph that it compiled. The other
-    arguments, and what is raised, are those of `open_profiled`.
-    """
-    with open_profiled(
-        launcher, runtime, config, model, sets, fork=fork, limit_s=limit_s, cores=cores
-    ) as profiled:
-        profiled.warm()
-        profiled.run(runs)
-        return profiled.nodes()

@@ -20,7 +20,7 @@ from harness.domain.session import SessionConfig
 from harness.domain.values import Array
 from harness.errors import RunFailed
 from harness.runtimes.launchers import LocalLauncher
-from harness.runtimes.profiling import open_profiled, profile_nodes
+from harness.runtimes.profiling import open_profiled
 from harness.runtimes.registry import Runtime
 from harness.runtimes.worker import profiles
 from harness.runtimes.worker.serve import Refused
@@ -75,10 +75,11 @@ def profiled(
     """Return the nodes of a profile by operator."""
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    nodes = profile_nodes(
-        launcher, OWN, CPU, path, [dict(each) for each in sets], fork=True, limit_s=60, runs=runs
-    )
-    return {node.op: node for node in nodes}
+    given = [dict(each) for each in sets]
+    with open_profiled(launcher, OWN, CPU, path, given, fork=True, limit_s=60) as session:
+        session.warm()
+        session.run(runs)
+        return {node.op: node for node in session.nodes()}
 
 
 def event(name: str, op: str, ts: int, dur: int, *, kind: str = "kernel_time") -> dict[str, Any]:
