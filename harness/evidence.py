@@ -61,6 +61,8 @@ class TimingOptions:
     """Whether later ones are screened while one waits for its confirmation."""
     measures_all: bool = False
     """Whether a cell is measured although its recipe did not change, or has no baseline."""
+    records_serving: bool = False
+    """Whether throughput, callers at once, new sizes and growth are recorded too."""
     completes: bool = False
     """Whether a cell is measured that lacks a baseline, or figures of this environment."""
     against_runtime: str | None = None

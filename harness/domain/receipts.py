@@ -34,12 +34,14 @@ class Receipt:
 
     `counts` are what was really done (outputs compared, elements compared, nodes placed, ...);
     `facts` are hashes, versions and figures that identify it; `measured` holds all that a baseline
-    needs of what was measured, as JSON values.
+    needs of what was measured, as JSON values; `serving` what is recorded besides and judged by
+    nothing.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    serving: dict[str, Any] = field(default_factory=dict)
     timed: Timed | None = None
 
     def plus(

@@ -29,11 +29,12 @@ from harness.duets import CANDIDATE, CONTROL, Duet, Quantity
 from harness.errors import HarnessError
 from harness.evidence import Evidence, TimingOptions
 from harness.latency.docket import Docket, Trial
-from harness.latency.plans import Approved, Plan, Planner
+from harness.latency.plans import Approved, Plan, Planner, other_sizes
 from harness.measuring import Arm, Bench
 from harness.regressions import explain_regression
 from harness.runtimes.machine import load, this_environment
 from harness.runtimes.registry import Resolved
+from harness.serving import measure_serving
 
 Found = tuple[Iterable[Finding], Receipt]
 
@@ -102,10 +103,10 @@ class LatencyJudge:
         if plan.control is not None and self._is_measured(plan):
             findings, receipt = self._by_duet(self._docket.settled(cell))
         elif plan.is_unchanged and not self._budgets(plan):
-            return (), _unchanged(plan)
+            return (), self._with_serving(plan, _unchanged(plan))
         else:
             findings, receipt = self._by_itself(plan)
-        return (*findings, *_size_findings(plan)), receipt
+        return (*findings, *_size_findings(plan)), self._with_serving(plan, receipt)
 
     def _is_measured(self, plan: Plan) -> bool:
         return not plan.is_unchanged or self._is_wanted(plan)
@@ -121,6 +122,21 @@ class LatencyJudge:
         here = self._environment_of(self._evidence.provider(cell))
         scatter = self._approved.noise.scatter(here.id, cell)
         return power.with_scatter(replace(rules.LATENCY, bound=math.log1p(slowdown)), scatter)
+
+    def _with_serving(self, plan: Plan, receipt: Receipt) -> Receipt:
+        """Return the receipt with how the candidate serves, if that is asked for.
+
+        It is judged by nothing, so what keeps it from being measured is recorded too.
+        """
+        if not self._options.records_serving:
+            return receipt
+        launcher, others = self._evidence.tools().launcher, other_sizes(self._evidence, plan)
+        try:
+            with self._alone(), self._evidence.saying(f"recording how {plan.cell} serves"):
+                found = measure_serving(launcher, plan.side, plan.sets, others)
+        except HarnessError as error:
+            return receipt.plus(facts={"serving": f"not recorded: {error.code}: {error.what}"})
+        return replace(receipt, serving=asdict(found)).plus(facts={"serving": found.line})
 
     # beside the control
 

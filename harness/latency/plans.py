@@ -26,6 +26,8 @@ from harness.runtimes.registry import Resolved, Runtimes
 
 #: Sets of inputs that take turns, so that no cache holds a whole run; and their size together.
 SETS, MOST_BYTES = 4, 64 * 2**20
+#: Sizes that a session has not seen, of which the first call is recorded.
+OTHER_SIZES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +247,32 @@ def input_sets(evidence: Evidence, model: Model, cell: Cell) -> tuple[Values, ..
     if is_recorded or point.inputs:
         return (evidence.inputs(cell)[0],)
     return tuple(_drawn(model, point))
+
+
+def other_sizes(evidence: Evidence, plan: Plan) -> dict[str, Sequence[Values]]:
+    """Return inputs of other sizes than those of the plan, at most `OTHER_SIZES`, by their point.
+
+    They come from the points that are timed, then from the cases; a step after the first is none.
+    """
+    model, found = evidence.model(plan.cell), dict[str, Sequence[Values]]()
+    seen = [_shapes(plan.sets[0])]
+    for name in dict.fromkeys([*model.points(), *model.case_names()]):
+        cell = replace(plan.cell, case=name)
+        given = (
+            input_sets(evidence, model, cell) if name in model.points() else evidence.inputs(cell)
+        )
+        if _shapes(given[0]) not in seen and len(found) < OTHER_SIZES:
+            seen.append(_shapes(given[0]))
+            found[name] = given[:1]
+    return found
+
+
+def _shapes(feeds: Values) -> dict[str, tuple[int, ...]]:
+    return {
+        place: np.shape(array)
+        for name, value in feeds.items()
+        for place, array in leaves(value, name)
+    }
 
 
 def _drawn(model: Model, point: CaseSpec) -> Iterator[Values]:

@@ -31,6 +31,7 @@ OPTIONS = (
     "harness_json",
     "baselines",
     "measure_all",
+    "record_serving",
     "against_runtime",
 )
 #: Options whose values may be 0 or empty.
@@ -121,6 +122,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Time every cell of the latency suite, also those whose recipe did not change since "
         "their baseline and those without one. Default: off.",
+    )
+    group.addoption(
+        "--record-serving",
+        action="store_true",
+        help="Record throughput, callers at once, sizes never seen before and growth of memory of "
+        "every cell of the latency suite: some 15 s each, judged by nothing. Default: off.",
     )
     group.addoption(
         "--against-runtime",

@@ -81,6 +81,7 @@ class HarnessOptions:
     """Whether the baselines are those of the models: both by default, or the folder was named."""
     artefacts: str | Path
     measures_all: bool
+    records_serving: bool
     against_runtime: str | None
 
 
@@ -381,6 +382,8 @@ class HarnessState:
             asked["runxfail"] = True
         if self.options.measures_all:
             asked["measure_all"] = True
+        if self.options.records_serving:
+            asked["record_serving"] = True
         if self.options.against_runtime is not None:
             asked["against_runtime"] = self.options.against_runtime
         return asked
@@ -399,6 +402,7 @@ class HarnessState:
                     cells=self._timed,
                     screens_ahead=not hasattr(self._config, "workerinput"),  # another's item else
                     measures_all=self.options.measures_all,
+                    records_serving=self.options.records_serving,
                     against_runtime=self.options.against_runtime,
                     seed=secrets.randbits(32) if self._seed is None else self._seed,
                     orphans=self._orphans,
@@ -434,6 +438,8 @@ class HarnessState:
             words += ["--harness-seed", str(self._seed)]
         if self.options.measures_all:
             words += ["--measure-all"]
+        if self.options.records_serving:
+            words += ["--record-serving"]
         for name in ("models", "baselines", "against_runtime"):
             if self._config.getoption(name):
                 words += [f"--{name.replace('_', '-')}", self._config.getoption(name)]
@@ -483,6 +489,7 @@ def _options(config: pytest.Config, root: Path, settings: ProjectSettings) -> Ha
         belong_together=given is None or config.getoption("baselines") is not None,
         artefacts=artefacts_place(settings, root, baselines),
         measures_all=config.getoption("measure_all"),
+        records_serving=config.getoption("record_serving"),
         against_runtime=config.getoption("against_runtime"),
     )
 

@@ -57,6 +57,8 @@ class ItemRecord:
     """Hashes, versions and figures of the receipt."""
     measured: dict[str, Any] = field(default_factory=dict)
     """Latency items: recipe, environment, nodes and timing, as a baseline keeps them."""
+    serving: dict[str, Any] = field(default_factory=dict)
+    """Latency items: throughput, callers at once, new sizes, growth; see `--record-serving`."""
     duration_s: float = 0.0
     """Wall time of the item, seconds."""
 
@@ -87,6 +89,7 @@ class ItemRecord:
             counts=dict(judgement.receipt.counts),
             facts=dict(judgement.receipt.facts),
             measured=dict(judgement.receipt.measured),
+            serving=dict(judgement.receipt.serving),
             duration_s=round(duration_s, 6),
         )
 

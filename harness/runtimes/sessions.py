@@ -49,6 +49,16 @@ class Slot:
         return np.where(self.waited_ns < self.wall_ns, self.wall_ns - self.waited_ns, self.wall_ns)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """What callers at once did."""
+
+    calls_ns: npt.NDArray[np.int64]
+    """Wall time of every call, one caller's after the other's, shape [calls]."""
+    per_s: float
+    """Calls per second, summed over callers, each over its own time."""
+
+
 class Session:
     """One session in a worker of its own."""
 
@@ -98,10 +108,7 @@ class Session:
             RunFailed: If ONNX Runtime refused, or an input cannot be bound.
             WorkerDied: If the worker crashed or was too slow.
         """
-        buffers: list[Any] = []
-        described = [
-            {name: encode(value, buffers) for name, value in feeds.items()} for feeds in sets
-        ]
+        described, buffers = _described(sets)
         doing = "binding inputs for timed runs"
         reply, _ = self._worker.request(
             "bind", {"sets": described}, buffers, limit_s=limit_s, doing=doing
@@ -144,6 +151,56 @@ class Session:
         )
         return int(reply["grown_bytes"])
 
+    def crowd(
+        self,
+        sets: Sequence[Values],
+        *,
+        callers: int,
+        sessions: int,
+        window_s: float,
+        limit_s: float,
+    ) -> Crowd:
+        """Let callers run at once, each in a thread and with inputs bound for it alone.
+
+        Args:
+            sets: Inputs that take turns, the same for each caller.
+            callers: How many.
+            sessions: How many sessions they share in turn: this one and others made like it.
+            window_s: How long they call; calls that began in time are finished.
+            limit_s: Seconds before the worker is killed.
+
+        Raises:
+            RunFailed: If ONNX Runtime refused, or an input cannot be bound.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        described, buffers = _described(sets)
+        fields = {
+            "sets": described,
+            "callers": callers,
+            "sessions": sessions,
+            "window_ns": round(window_s * 1e9),
+        }
+        reply, data = self._worker.request(
+            "crowd", fields, buffers, limit_s=limit_s, doing=f"{callers} callers at once"
+        )
+        rates = [calls / took_ns * 1e9 for calls, took_ns in reply["callers"]]
+        return Crowd(calls_ns=np.frombuffer(data[0], dtype=np.int64), per_s=sum(rates))
+
+    def cycle(self, sets: Sequence[Values], *, limit_s: float) -> int:
+        """Make another session like this one, run it on every set and delete it.
+
+        Returns the worker's resident memory afterwards, bytes; 0 where the system does not tell.
+
+        Raises:
+            RunFailed: If ONNX Runtime refused, or an input cannot be bound.
+            WorkerDied: If the worker crashed or was too slow.
+        """
+        described, buffers = _described(sets)
+        reply, _ = self._worker.request(
+            "cycle", {"sets": described}, buffers, limit_s=limit_s, doing="making a session again"
+        )
+        return int(reply["resident_bytes"])
+
     def profile(self, counted: Sequence[int] | None, *, limit_s: float) -> tuple[NodeTime, ...]:
         """End profiling and return the time of every node that ran.
 
@@ -183,6 +240,13 @@ class Session:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _described(sets: Sequence[Values]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Return wire values of sets of inputs, and the buffers that they point at."""
+    buffers: list[Any] = []
+    described = [{name: encode(value, buffers) for name, value in feeds.items()} for feeds in sets]
+    return described, buffers
 
 
 def open_session(

@@ -26,11 +26,12 @@ from harness.errors import RunFailed
 from harness.evidence import Evidence, Selection, TimingOptions
 from harness.files.models import load_models
 from harness.latency.judging import LatencyJudge, timing
-from harness.latency.plans import Approved
+from harness.latency.plans import Approved, other_sizes
 from harness.measuring import Arm
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.machine import this_environment
 from harness.runtimes.registry import Runtimes
+from harness.serving import Load, Serving
 from harness.testing import MiniProject, file_spec, linear_model
 from tests.baselines import CHANGE
 
@@ -39,6 +40,12 @@ pytest.importorskip("scipy")
 MIB = 2**20
 CELL = Cell("m", "fp32", "cpu", "one")
 CPU = "CPUExecutionProvider"
+SERVING = Serving(
+    loads=(Load(callers=1, sessions=1, calls=9, per_s=10.0, p50_ms=1.0, p90_ms=1.0, p99_ms=1.0),),
+    saturated_by={},
+    new_sizes=(),
+    growth_bytes=None,
+)
 
 
 def arm(p50_ms: float = 1.0, *, memory: int = 50 * MIB, nodes: int = 2, calls: int = 400) -> Arm:
@@ -365,3 +372,56 @@ def test_the_rules_share_the_alarms_of_a_run(court: Court) -> None:
     _, receipt = court.judge(measures_all=True, cells=(CELL, *cells), screens_ahead=False)
     share = rules.BUILD_ALARMS / 200
     assert f"({1 - share:.3%} one-sided)" in receipt.facts["p50"]
+
+
+def test_serving_is_recorded_if_asked_for(court: Court, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the recipe did not change, with the machine to itself; other sizes are found."""
+    court.approve()
+    given: list[Any] = []
+
+    def measure(*arguments: Any) -> Serving:
+        assert court.measured.alone
+        given.append(arguments)
+        return SERVING
+
+    monkeypatch.setattr("harness.latency.judging.measure_serving", measure)
+    assert court.judge()[1].serving == {}
+    assert given == []
+    findings, receipt = court.judge(records_serving=True)
+    assert findings == []
+    assert receipt.counts == {"unchanged_by_hash": 1}
+    assert receipt.serving["loads"][0]["per_s"] == 10.0
+    assert receipt.facts["serving"] == SERVING.line
+
+
+def test_serving_that_fails_changes_no_verdict(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is judged by nothing; the receipt says why there are no figures."""
+    court.approve()
+
+    def measure(*_: object) -> Serving:
+        msg = "two callers at once crash"
+        raise RunFailed(msg, code="run.failed")
+
+    monkeypatch.setattr("harness.latency.judging.measure_serving", measure)
+    findings, receipt = court.judge(records_serving=True)
+    assert findings == []
+    assert receipt.serving == {}
+    assert receipt.facts["serving"] == "not recorded: run.failed: two callers at once crash"
+
+
+def test_other_sizes_are_those_of_points_and_cases(court: Court) -> None:
+    """Each shape once, the plan's own left out, two at most."""
+    case = "".join(
+        f'[[case]]\nname = "{name}"\ndims = {{ batch = {size} }}\n'
+        for name, size in (("one", 1), ("again", 1), ("two", 2), ("three", 3), ("four", 4))
+    )
+    court.add(case=case)
+    with court.judging(cells=(CELL,)) as judge:
+        plan = judge._docket.plan(CELL)
+        found = other_sizes(judge._evidence, plan)
+    assert {name: np.shape(np.asarray(sets[0]["x"])) for name, sets in found.items()} == {
+        "two": (2, 3),
+        "three": (3, 3),
+    }

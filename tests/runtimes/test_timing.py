@@ -17,6 +17,7 @@ from harness.errors import RunFailed
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.registry import Runtime
 from harness.runtimes.sessions import Session, Slot, open_session
+from harness.runtimes.worker.serving import crowd
 from harness.testing import linear_model, make_model, tensor_info
 
 OWN = Runtime(name="own", python=sys.executable, source="own")
@@ -77,3 +78,34 @@ def test_waiting_for_a_core_is_no_work() -> None:
     """It is taken off; where the kernel claims more waiting than time, the time counts."""
     wall, waited = np.array([10, 20, 30]), np.array([0, 15, 31])
     np.testing.assert_array_equal(Slot(wall_ns=wall, waited_ns=waited).own_ns, [10, 5, 30])
+
+
+class Busy:
+    """What a caller runs: it counts, and fails at a call if asked for."""
+
+    def __init__(self, fails_at: int = -1) -> None:
+        self.calls = 0
+        self._fails_at = fails_at
+
+    def run(self) -> None:
+        """Run once."""
+        self.calls += 1
+        if self.calls == self._fails_at:
+            msg = "out of memory"
+            raise RuntimeError(msg)
+
+
+def test_callers_call_until_the_time_is_over() -> None:
+    """Each tells its calls and the time that they took; the one before the start is not told."""
+    busy = [Busy(), Busy()]
+    calls, callers = crowd(busy, 2_000_000)
+    assert [count for count, _ in callers] == [each.calls - 1 for each in busy]
+    assert calls.size == sum(count for count, _ in callers) > 0
+    assert all(took_ns >= 2_000_000 for _, took_ns in callers)
+
+
+@pytest.mark.parametrize("fails_at", [1, 3], ids=["before the start", "later"])
+def test_the_error_of_one_caller_is_told(fails_at: int) -> None:
+    """And none waits for it."""
+    with pytest.raises(RuntimeError, match="out of memory"):
+        crowd([Busy(), Busy(fails_at), Busy()], 2_000_000)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import glob
 import importlib
 import importlib.util
@@ -18,9 +19,9 @@ import re
 import time
 from typing import Any
 
-from . import layout, profiles, values
+from . import layout, profiles, serving, values
 from .serve import Refused
-from .timing import Stopwatch, open_schedule, own_ns, peak_bytes, waited_ns
+from .timing import Stopwatch, open_schedule, own_ns, peak_bytes, resident_bytes, waited_ns
 
 #: Tells where the external data of a model lies that is given as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -52,6 +53,7 @@ class Inference:
     def __init__(self) -> None:
         self._ort: Any = None
         self._session: Any = None
+        self._request: dict[str, Any] = {}
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._gives_foreign = False
@@ -82,16 +84,9 @@ class Inference:
         self._peak_before = peak_bytes()
         self._schedule, logged = open_schedule(), _log_size()
         started, waited = time.perf_counter_ns(), waited_ns(self._schedule)
-        options = self._options(request)
-        providers = [(name, settings) for name, settings in request["providers"]]
-        model = _given_model(request)
-        if request.get("plugin"):
-            _add_plugin(ort, options, request["plugin"])
-            session = ort.InferenceSession(model, options)
-        else:
-            session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
-        session.disable_fallback()
+        session = self._made(request)
         self._keep(session)
+        self._request = request
         took = time.perf_counter_ns() - started
         return {
             "load_ns": own_ns(took, waited_ns(self._schedule) - waited),
@@ -156,6 +151,29 @@ class Inference:
         """Tell how far resident memory has grown at most since before the session."""
         return {"grown_bytes": peak_bytes() - self._peak_before}, []
 
+    def crowd(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Let callers run sessions at once; the buffer holds the time of every call, ns.
+
+        The first of `sessions` is this worker's; the others are made like it, and live as long as
+        the callers.
+        """
+        others = [self._made(self._request) for _ in range(request["sessions"] - 1)]
+        sessions = [self._session, *others]
+        stopwatches = [
+            Stopwatch(
+                self._ort, sessions[number % len(sessions)], request["sets"], buffers, schedule=-1
+            )
+            for number in range(request["callers"])
+        ]
+        calls, callers = serving.crowd(stopwatches, request["window_ns"])
+        return {"callers": callers}, [calls]
+
+    def cycle(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
+        """Make a session like this worker's, run it and delete it; tell resident memory after."""
+        Stopwatch(self._ort, self._made(self._request), request["sets"], buffers, schedule=-1)
+        gc.collect()
+        return {"resident_bytes": resident_bytes()}, []
+
     def profile(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """End profiling and return the rows of `profiles.summary` over the runs that count.
 
@@ -182,6 +200,19 @@ class Inference:
                     plugin["provider"], _library(plugin["library"])
                 )
         return self._ort
+
+    def _made(self, request: dict[str, Any]) -> Any:
+        """Return a new session."""
+        ort, options = self._ort, self._options(request)
+        providers = [(name, settings) for name, settings in request["providers"]]
+        model = _given_model(request)
+        if request.get("plugin"):
+            _add_plugin(ort, options, request["plugin"])
+            session = ort.InferenceSession(model, options)
+        else:
+            session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+        session.disable_fallback()
+        return session
 
     def _options(self, request: dict[str, Any]) -> Any:
         ort = self._ort
@@ -325,4 +356,6 @@ HANDLERS = {
     "timed_outputs": _inference.timed_outputs,
     "memory": _inference.memory,
     "profile": _inference.profile,
+    "crowd": _inference.crowd,
+    "cycle": _inference.cycle,
 }

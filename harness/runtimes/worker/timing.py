@@ -65,6 +65,11 @@ class Stopwatch:
                 gc.enable()
         return wall[drops:], waited[drops:]
 
+    def run(self) -> None:
+        """Run once on the next set, untimed."""
+        self._session.run_with_iobinding(self._bindings[self._next])
+        self._next = (self._next + 1) % len(self._bindings)
+
     def _timed(self, binding: Any) -> tuple[int, int]:
         """Run once; return wall time and waiting for a core, ns."""
         run, clock = self._session.run_with_iobinding, time.perf_counter_ns
@@ -114,10 +119,19 @@ class Stopwatch:
 
 def peak_bytes() -> int:
     """Return this process's greatest resident memory so far; 0 where the system does not tell."""
+    return _status_bytes("VmHWM")
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory; 0 where the system does not tell."""
+    return _status_bytes("VmRSS")
+
+
+def _status_bytes(field: str) -> int:
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return int(lines["VmHWM"].split()[0]) * 1024
+        return int(lines[field].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
 
