@@ -22,7 +22,7 @@ _QUANTILE = re.compile(r"p[1-9][0-9]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """One build of ONNX Runtime, as it says of itself."""
+    """One build of ONNX Runtime, with the libraries of custom operators that a model needs."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -30,10 +30,14 @@ class Build:
     """Such as `1.32.0`."""
     providers: tuple[str, ...]
     """What is built in: two builds of one version differ in this."""
+    libraries: dict[str, str] = field(default_factory=dict)
+    """Libraries of custom operators, by the name that the spec gives them: a package's version,
+    which is the same on every system, or the SHA-256 of a file."""
 
     def __str__(self) -> str:
         """Return it as messages name it."""
-        return f"onnxruntime {self.version} ({', '.join(self.providers)})"
+        told = "".join(f" with {name} {each[:12]}" for name, each in self.libraries.items())
+        return f"onnxruntime {self.version} ({', '.join(self.providers)}){told}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from harness.evidence import Evidence
 from harness.files import cases
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
+from harness.files.cache import hash_file
 from harness.files.models import Model
 from harness.files.noise import NoiseBook
 from harness.measuring import Side
@@ -121,7 +122,7 @@ class Planner:
             cell=cell,
             recipe=Recipe(
                 model=facts.hash,
-                build=self._build(resolved),
+                build=self._build(cell, resolved),
                 provider=resolved.provider.ep,
                 options=config.options,
                 threads=threads,
@@ -143,8 +144,11 @@ class Planner:
             return self._against_runtime(plan, self._against)
         return self._against_baseline(plan)
 
-    def _build(self, resolved: Resolved) -> Build:
-        return build_of(self._runtimes, resolved)
+    def _build(self, cell: Cell, resolved: Resolved) -> Build:
+        """Return the build that a provider's runtime has, with the libraries that a cell needs."""
+        names = self._evidence.model(cell).spec.session.custom_ops
+        custom_ops = dict(zip(names, self._evidence.config(cell).custom_ops, strict=True))
+        return build_of(self._runtimes, resolved, custom_ops)
 
     @property
     def _runtimes(self) -> Runtimes:
@@ -153,7 +157,7 @@ class Planner:
     def _against_runtime(self, plan: Plan, name: str) -> Plan:
         """Return the plan with the candidate itself, in another runtime, as its control."""
         resolved = self._runtimes.resolve(f"{short_name(plan.cell.provider)}@{name}")
-        recipe = replace(plan.recipe, build=self._build(resolved))
+        recipe = replace(plan.recipe, build=self._build(plan.cell, resolved))
         return replace(
             plan,
             control=replace(plan.side, resolved=resolved),
@@ -211,30 +215,46 @@ class Planner:
         for runtime in self._runtimes.all():
             resolved = replace(plan.side.resolved, runtime=runtime)
             try:
-                build = self._build(resolved)
+                build = self._build(plan.cell, resolved)
             except HarnessError:
                 continue
             if build == recipe.build:
                 return resolved
         version = recipe.build.version
+        next_step = f'onnx-harness runtime add ort-{version} "onnxruntime=={version}"'
+        if recipe.build.libraries != plan.recipe.build.libraries:
+            next_step += ", with the approved libraries of custom operators beside it"
         msg = f"Control of '{plan.cell}' cannot be run: no runtime has its build of ONNX Runtime"
         raise EnvironmentProblem(
             msg,
             code="baseline.incomparable",
             expected=str(recipe.build),
             got=f"the candidate's {plan.recipe.build}",
-            next_step=f'onnx-harness runtime add ort-{version} "onnxruntime=={version}"',
+            next_step=next_step,
         )
 
 
-def build_of(runtimes: Runtimes, resolved: Resolved) -> Build:
+def build_of(runtimes: Runtimes, resolved: Resolved, custom_ops: Mapping[str, str]) -> Build:
     """Return the build of ONNX Runtime that serves a provider.
 
+    Args:
+        runtimes: Those of the project.
+        resolved: Which of them, for what provider.
+        custom_ops: Libraries of custom operators: the spec's name of each -> a file or a package.
+
     Raises:
-        HarnessError: If the runtime is broken.
+        HarnessError: If the runtime is broken, or lacks a library.
     """
     facts = runtimes.facts(resolved.runtime)
-    return Build(version=facts.version, providers=facts.available)
+    found = runtimes.libraries(resolved.runtime, tuple(custom_ops.values()))
+    return Build(
+        version=facts.version,
+        providers=facts.available,
+        libraries={
+            name: each.version or hash_file(each.file)
+            for name, each in zip(custom_ops, found, strict=True)
+        },
+    )
 
 
 def input_sets(evidence: Evidence, model: Model, cell: Cell) -> tuple[Values, ...]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.domain.project import ProjectSettings, ProviderSettings
 from harness.domain.providers import BUILTIN, Provider, did_you_mean, find
@@ -56,6 +57,14 @@ class Resolved:
     runtime: Runtime
 
 
+class Library(NamedTuple):
+    """A library of custom operators."""
+
+    version: str
+    """Of its package; empty for a file."""
+    file: Path
+
+
 class Runtimes:
     """All runtimes of a project, asked for their facts at most once each."""
 
@@ -66,6 +75,7 @@ class Runtimes:
         self._launcher = launcher
         self._runtimes = {runtime.name: runtime for runtime in _find(settings, root, folder)}
         self._facts: dict[str, RuntimeFacts | HarnessError] = {}
+        self._libraries: dict[tuple[str, tuple[str, ...]], tuple[Library, ...]] = {}
         self.providers = known_providers(settings)
 
     def all(self) -> tuple[Runtime, ...]:
@@ -87,6 +97,21 @@ class Runtimes:
         if isinstance(known, HarnessError):
             raise known
         return known
+
+    def libraries(self, runtime: Runtime, custom_ops: tuple[str, ...]) -> tuple[Library, ...]:
+        """Return libraries of custom operators, as the runtime finds them.
+
+        Args:
+            runtime: Whose packages are meant.
+            custom_ops: Paths of files, and names of packages.
+
+        Raises:
+            HarnessError: If the runtime is broken, or has no such library.
+        """
+        key = (runtime.name, custom_ops)
+        if key not in self._libraries:
+            self._libraries[key] = _found_libraries(self._launcher, runtime, custom_ops)
+        return self._libraries[key]
 
     def check_name(self, name: str) -> None:
         """Raise UsageProblem if a provider is an unknown name, or the runtime it is to run in."""
@@ -156,6 +181,25 @@ def ask(launcher: Launcher, runtime: Runtime) -> RuntimeFacts:
         available=tuple(reply["available"]),
         devices=tuple((name, vendor) for name, vendor in reply["devices"]),
     )
+
+
+def _found_libraries(
+    launcher: Launcher, runtime: Runtime, custom_ops: tuple[str, ...]
+) -> tuple[Library, ...]:
+    if not custom_ops:
+        return ()
+    worker = launcher.launch(runtime.python, INFERENCE, fork=True)
+    try:
+        reply, _ = worker.request(
+            "libraries",
+            {"custom_ops": list(custom_ops)},
+            [],
+            limit_s=FACTS_S,
+            doing="looking for libraries of custom operators",
+        )
+    finally:
+        worker.close()
+    return tuple(Library(version, Path(file)) for version, file in reply["libraries"])
 
 
 def _find(settings: ProjectSettings, root: Path, folder: Path) -> Iterator[Runtime]:

@@ -174,6 +174,30 @@ def test_a_release_that_no_runtime_has_is_an_obstacle(bench: Bench, build: Build
     assert f'"onnxruntime=={build.version}"' in plan.obstacle.next_step
 
 
+def test_another_library_of_custom_operators_is_no_unchanged_recipe(bench: Bench) -> None:
+    """Its file is a part of what was approved; nobody has the old one, so nothing is compared."""
+    spec = file_spec(more='[session]\ncustom_ops = ["./ops.so"]\n')
+    folder = bench.add(spec)
+    (folder / "ops.so").write_bytes(b"approved")
+    bench.approve(bench.plan().recipe)
+    assert bench.plan().is_unchanged
+    (folder / "ops.so").write_bytes(b"another")
+    plan = bench.plan()
+    assert (plan.control, list(plan.differences)) == (None, ["build"])
+    assert plan.obstacle is not None
+    assert plan.obstacle.code == "baseline.incomparable"
+    assert "with ./ops.so " in plan.obstacle.expected
+    assert "approved libraries of custom operators" in plan.obstacle.next_step
+
+
+def test_a_package_of_custom_operators_is_known_by_its_version(bench: Bench) -> None:
+    """Its file differs from system to system, and so would every portable baseline."""
+    extensions = pytest.importorskip("onnxruntime_extensions")
+    bench.add(file_spec(more='[session]\ncustom_ops = ["onnxruntime_extensions"]\n'))
+    libraries = bench.plan().recipe.build.libraries
+    assert libraries == {"onnxruntime_extensions": extensions.__version__}
+
+
 def test_changed_options_run_beside_the_approved_ones(bench: Bench) -> None:
     """Threads, optimisation and configuration of the control are those of its recipe."""
     recipe = bench.plan().recipe

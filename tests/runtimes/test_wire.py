@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +72,32 @@ def test_frames_arrive(ends: Ends, size: int) -> None:
     assert header == {"op": "run", "n": [1, None]}
     assert [bytes(buffer) for buffer in received] == [bytes(buffer) for buffer in buffers]
     assert fds == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory files are Linux's")
+def test_a_payload_that_the_kernel_holds_is_sealed_later(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so while it moves the pages; any other refusal is told, and leaves nothing open."""
+    import fcntl
+
+    real, refusals = fcntl.fcntl, [errno.EBUSY, errno.EBUSY]
+
+    def refusing(fd: int, command: int, *more: int) -> int:
+        if command == fcntl.F_ADD_SEALS and refusals:
+            raise OSError(refusals.pop(), "refused")
+        return real(fd, command, *more)
+
+    monkeypatch.setattr(fcntl, "fcntl", refusing)
+    large = [bytes(wire.INLINE_LIMIT + 1)]
+    Channel(ends[1]).send({}, large)
+    assert [bytes(each) for each in ends[0].receive(timeout_s=10)[1]] == large
+    assert refusals == []
+    refusals.append(errno.EPERM)
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(PermissionError):
+        Channel(ends[1]).send({}, large)
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
 
 
 def test_buffers_are_aligned(ends: Ends) -> None:

@@ -1,9 +1,9 @@
 """The program of an inference worker: it opens one ONNX Runtime session and runs it.
 
-Requests: `facts`, `open`, `run`, `profile`, and for latency `bind`, `time`, `timed_outputs`,
-`memory`. Both of ONNX Runtime's own fallbacks are off: the
-retry at construction (`enable_fallback=0`) and the silent re-creation of the session on other
-providers in the middle of a run (`disable_fallback`).
+Requests: `facts`, `libraries`, `open`, `run`, `profile`, and for latency `bind`, `time`,
+`timed_outputs`, `memory`, `crowd`, `cycle`. Both of ONNX Runtime's own fallbacks are off: the retry
+at construction (`enable_fallback=0`) and the silent re-creation of the session on other providers
+in the middle of a run (`disable_fallback`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import gc
 import glob
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -73,6 +74,11 @@ class Inference:
             "available": ort.get_available_providers(),
             "devices": devices,
         }, []
+
+    def libraries(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
+        """Tell each library of custom operators: a package's version, or the file that it is."""
+        found = [(_version(name), _library(name)) for name in request["custom_ops"]]
+        return {"libraries": [[version, file] for version, file in found]}, []
 
     def open(self, request: dict[str, Any], _: list[memoryview]) -> Reply:
         """Open the session and tell what it really got."""
@@ -287,6 +293,16 @@ def _library(name: str) -> str:
     raise Refused("package.missing", f"package '{name}' does not tell its library's path")
 
 
+def _version(name: str) -> str:
+    """Return the version of a library's package; empty for a file, and where none is told."""
+    if os.path.exists(name):
+        return ""
+    for distribution in (name, name.replace("_", "-")):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+            return importlib.metadata.version(distribution)
+    return ""
+
+
 def _preload(ort: Any) -> None:
     """Load the libraries that pip installed: CUDA and cuDNN, then TensorRT where it is there.
 
@@ -349,6 +365,7 @@ def _build_info(ort: Any) -> str:
 _inference = Inference()
 HANDLERS = {
     "facts": _inference.facts,
+    "libraries": _inference.libraries,
     "open": _inference.open,
     "run": _inference.run,
     "bind": _inference.bind,

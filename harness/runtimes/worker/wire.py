@@ -10,6 +10,7 @@ pickled: whatever arrives is at worst wrong numbers.
 from __future__ import annotations
 
 import array
+import errno
 import json
 import mmap
 import os
@@ -29,6 +30,8 @@ INLINE_LIMIT = 1 << 18
 #: No honest header comes near this; a larger one means a confused or hostile peer.
 HEADER_LIMIT = 1 << 26
 MAX_FDS = 8
+#: How long pages of a payload may be held by somebody else, and the pause between two attempts.
+SEAL_S, SEAL_PAUSE_S = 10.0, 0.01
 
 _HAS_MEMFD = sys.platform == "linux" and hasattr(os, "memfd_create")
 
@@ -202,15 +205,38 @@ def _layout(views: list[memoryview]) -> tuple[list[tuple[int, int]], int]:
 
 
 def _memfd(views: list[memoryview], offsets: list[tuple[int, int]]) -> int:
+    fd = os.memfd_create("onnx-harness", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for view, (offset, nbytes) in zip(views, offsets):
+            done = 0
+            while done < nbytes:
+                done += os.pwrite(fd, view[done:], offset + done)
+        _seal(fd)
+    except BaseException:  # Ctrl-C too must not leave it open
+        os.close(fd)
+        raise
+    return fd
+
+
+def _seal(fd: int) -> None:
+    """Let nobody change a payload any more.
+
+    The kernel refuses while somebody holds one of its pages, be it the kernel itself that moves
+    memory about; it waits 150 ms for that, and we some times longer.
+    """
     import fcntl
 
-    fd = os.memfd_create("onnx-harness", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    for view, (offset, nbytes) in zip(views, offsets):
-        done = 0
-        while done < nbytes:
-            done += os.pwrite(fd, view[done:], offset + done)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return fd
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    until = time.monotonic() + SEAL_S
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:  # noqa: PERF203 - each attempt may fail
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(SEAL_PAUSE_S)
+        else:
+            return
 
 
 def _map_memfd(fds: list[int], size: int) -> memoryview:
