@@ -390,12 +390,13 @@ def _stored_line(stored: Timing) -> str:
 
 def _p50_line(duet: Duet) -> str:
     ours, theirs, found = duet.arms[CANDIDATE], duet.arms[CONTROL], duet.latency
+    stages = f"{len(found.stages)} stage{'s' if len(found.stages) > 1 else ''}"
     low, high = (found.estimate.bound(1 - found.rule.alarm, upper=side) for side in (False, True))
     return (
         f"p50 {ours.p50_ms:.4g} ms, control {theirs.p50_ms:.4g} ms: "
         f"{math.expm1(found.estimate.effect):+.2%}, between {math.expm1(low):+.2%} and "
         f"{math.expm1(high):+.2%} ({1 - found.rule.alarm:.3%} one-sided); "
-        f"{found.estimate.pairs} pairs in {len(found.stages)} stages"
+        f"{found.estimate.pairs} pairs in {stages}"
     )
 
 
