@@ -31,9 +31,9 @@ MAY_IMPORT["localise"] = CORE | {"evidence"}
 MAY_IMPORT["bounds"] = CORE | {"evidence"}
 MAY_IMPORT["measuring"] = {"domain", "runtimes"}
 MAY_IMPORT["duets"] = {"domain", "runtimes", "measuring"}
-MAY_IMPORT["latency"] = CORE | {"evidence", "measuring", "duets", "regressions"}
+MAY_IMPORT["latency"] = CORE | {"evidence", "measuring", "duets", "regressions", "serving"}
 #: It profiles the sides that a duet measured.
-MAY_IMPORT["regressions"] = {"domain", "runtimes", "measuring"}
+MAY_IMPORT["regressions"] = MAY_IMPORT["serving"] = {"domain", "runtimes", "measuring"}
 MAY_IMPORT["properties"] = CORE | {"evidence", "search"}
 MAY_IMPORT["pipeline"] = CORE | {"evidence", "bounds", "latency", "localise", "properties"}
 MAY_IMPORT["refresh"] = {"domain", "files", "results"}
