@@ -88,7 +88,7 @@ class Serving:
             ),
         ]
         if self.growth_bytes is not None:
-            parts.append(f"{self.growth_bytes / 2**10:+.3g} KiB per further session")
+            parts.append(f"{self.growth_bytes / 2**10:+,.0f} KiB per further session")
         return "; ".join(parts)
 
 

@@ -130,8 +130,9 @@ class LatencyJudge:
         """
         if not self._options.records_serving:
             return receipt
-        launcher, others = self._evidence.tools().launcher, other_sizes(self._evidence, plan)
+        launcher = self._evidence.tools().launcher
         try:
+            others = other_sizes(self._evidence, plan)
             with self._alone(), self._evidence.saying(f"recording how {plan.cell} serves"):
                 found = measure_serving(launcher, plan.side, plan.sets, others)
         except HarnessError as error:
