@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.errors import RunFailed
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.registry import Runtime
 from harness.runtimes.sessions import Session, Slot, open_session
+from harness.runtimes.worker import layout
 from harness.runtimes.worker.serving import crowd
 from harness.testing import linear_model, make_model, tensor_info
 
@@ -62,6 +64,27 @@ def test_a_worker_is_pinned_before_its_session_opens(
     core = min(os.sched_getaffinity(0))
     with opened(launcher, tmp_path, linear_model(), cores=(core,)) as session:
         assert os.sched_getaffinity(session.pid) == {core}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="layouts are drawn on Linux only")
+def test_a_worker_moves_its_memory_if_asked_to(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """The mapping that pushes later ones away is there with a seed, and only then."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(linear_model().SerializeToString())
+    drawn = random.Random(7)  # noqa: S311 - as `layout.scatter` draws, no secret
+    pages = drawn.randrange(1, layout.MOST_PAGES)
+    found = []
+    for seed in (7, None):
+        with open_session(launcher, OWN, CPU, path, fork=True, limit_s=60, layout=seed) as session:
+            found.append(closed_bytes(session.pid))
+    assert found[0] - found[1] == {pages * layout.PAGE_BYTES}
+
+
+def closed_bytes(pid: int) -> set[int]:
+    """Return the sizes of a process's mappings that nobody may touch."""
+    spans = [line.split()[:2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    ends = [span.split("-") for span, rights in spans if rights.startswith("---")]
+    return {int(end, 16) - int(start, 16) for start, end in ends}
 
 
 def test_text_is_not_timed(launcher: LocalLauncher, tmp_path: Path) -> None:

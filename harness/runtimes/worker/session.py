@@ -13,7 +13,6 @@ import ctypes
 import gc
 import glob
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -295,11 +294,13 @@ def _library(name: str) -> str:
 
 def _version(name: str) -> str:
     """Return the version of a library's package; empty for a file, and where none is told."""
+    from importlib import metadata  # 50 ms, and next to no model needs it
+
     if os.path.exists(name):
         return ""
     for distribution in (name, name.replace("_", "-")):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
-            return importlib.metadata.version(distribution)
+        with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+            return metadata.version(distribution)
     return ""
 
 
