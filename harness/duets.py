@@ -135,7 +135,8 @@ class Duet:
 
     def _confirmation(self) -> dict[str, Stage]:
         arms = (CANDIDATE, CONTROL, SENTINEL)
-        pairs = [self._pair(arms) for _ in range(duet.CONFIRM_PAIRS)]
+        count = duet.next_pairs(max(self._stages.values(), key=len))
+        pairs = [self._pair(arms) for _ in range(count)]
         return {
             name: Stage(
                 candidate=[each[CANDIDATE][name] for each in pairs],

@@ -9,6 +9,8 @@ pairs, so pairs are the unit of inference.
 Three stages keep a shared machine from raising an alarm: a *screen* of `SCREEN_PAIRS`, which may
 end early only towards "same"; a later *confirmation* on fresh pairs with a sentinel, a second copy
 of the control, that must read zero; and once more the same. Only what every stage saw counts.
+Where they leave it open, a *settlement* of `SETTLE_PAIRS` decides over all fresh pairs; the screen,
+which chose what is looked at again, has no say in it.
 """
 
 from __future__ import annotations
@@ -25,8 +27,14 @@ from harness.errors import EnvironmentProblem
 
 #: Pairs of the screen, and of each confirmation.
 SCREEN_PAIRS, CONFIRM_PAIRS = 16, 16
-#: The screen and two confirmations.
+#: The screen and two confirmations; a settlement comes only after these.
 STAGES = 3
+#: Pairs of the settlement. With it a decision takes 1.6 times what three stages do, which keeps it
+#: within six times the limit of an unchanged cell.
+SETTLE_PAIRS = 24
+#: A settled slowdown is at most so many bounds with 95 % confidence: an effect just below the bound
+#: has to end somewhere, and no number of pairs puts its interval below the bound.
+SETTLED = 1.25
 #: After so many pairs the screen may find "same", and nothing else.
 EARLY_PAIRS = 8
 #: How many pairs the assumed scatter of a `Rule` is worth.
@@ -79,7 +87,7 @@ class Outcome(enum.Enum):
     SLOWER = "slower"
     FASTER = "faster"
     UNDECIDED = "undecided"
-    """Seen once, and not again."""
+    """Seen, and too uncertain to be settled by any stage."""
     CONTAMINATED = "contaminated"
     """The sentinel, which cannot differ, did."""
     UNSTABLE = "unstable"
@@ -181,34 +189,75 @@ def is_same(observations: Sequence[float], rule: Rule = LATENCY) -> bool:
     return below > -rule.bound and above < rule.bound and not _is_suspicious(found, rule)
 
 
+def next_pairs(stages: Sequence[Stage]) -> int:
+    """Return how many pairs the next stage takes."""
+    if not stages:
+        return SCREEN_PAIRS
+    return CONFIRM_PAIRS if len(stages) < STAGES else SETTLE_PAIRS
+
+
 def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
     """Return the outcome after these stages, None if another one is needed."""
     screen = estimate(stages[0].candidate, rule)
     scatters = screen.spread > UNSTABLE * rule.prior_sd
     if scatters and abs(screen.effect) < CLEAR_ERRORS * screen.error:
         return Outcome.UNSTABLE
+    if len(stages) > STAGES:
+        return _settle(stages, rule, suspicious=_is_suspicious(screen, rule))
     if not _is_suspicious(screen, rule):
-        if is_same([each for stage in stages for each in stage.candidate], rule):
+        if is_same(_together(stages), rule):
             return Outcome.SAME
-        return _unsettled(stages, rule, Outcome.UNSTABLE) if len(stages) == STAGES else None
-    sign = math.copysign(1.0, screen.effect)
+        return _excluded(stages, rule) if len(stages) == STAGES else None
     if any(_is_contaminated(stage, rule) for stage in stages[1:]):
-        return Outcome.CONTAMINATED
+        return None
+    sign = math.copysign(1.0, screen.effect)
     if not all(_confirms(stage, sign, rule) for stage in stages[1:]):
         return _not_again(stages, rule)
-    return _together(stages, sign, rule) if len(stages) == STAGES else None
+    if len(stages) < STAGES:
+        return None
+    found = estimate(_together(stages), rule)
+    return _beyond(found, sign, rule) or _excluded(stages, rule)
 
 
-def _unsettled(stages: Sequence[Stage], rule: Rule, otherwise: Outcome) -> Outcome:
-    """Return that a slowdown is excluded, or else what is given.
+def _together(stages: Sequence[Stage]) -> list[float]:
+    return [each for stage in stages for each in stage.candidate]
+
+
+def _settle(stages: Sequence[Stage], rule: Rule, *, suspicious: bool) -> Outcome:
+    """Return the outcome over all fresh pairs of which the sentinel was clean."""
+    if _is_contaminated(stages[-1], rule):
+        return Outcome.CONTAMINATED
+    fresh = _together([each for each in stages[1:] if not _is_contaminated(each, rule)])
+    found = estimate(fresh, rule)
+    sign = math.copysign(1.0, found.effect)
+    difference = _beyond(found, sign, rule)
+    if difference is not None and _confirms(stages[-1], sign, rule):
+        return difference
+    if is_same(fresh, rule):
+        return Outcome.SAME
+    if difference is None and found.bound(0.95, upper=True) < SETTLED * rule.bound:
+        return Outcome.NOT_SLOWER
+    return Outcome.UNDECIDED if suspicious else Outcome.UNSTABLE
+
+
+def _beyond(found: Estimate, sign: float, rule: Rule) -> Outcome | None:
+    """Return on which side of the bound an effect lies with the rule's confidence, if it does."""
+    nearest = found.bound(1 - rule.alarm, upper=sign < 0)
+    if sign * found.effect < rule.bound or sign * nearest <= 0:
+        return None
+    return Outcome.SLOWER if sign > 0 else Outcome.FASTER
+
+
+def _excluded(stages: Sequence[Stage], rule: Rule) -> Outcome | None:
+    """Return that a slowdown is excluded, None if that is open.
 
     All pairs together must say so, and no stage may have seen one: stages that contradict each
-    other settle nothing.
+    other exclude nothing.
     """
-    together = estimate([each for stage in stages for each in stage.candidate], rule)
+    together = estimate(_together(stages), rule)
     seen = max(estimate(stage.candidate, rule).effect for stage in stages)
     excluded = together.bound(0.95, upper=True) < rule.bound and seen < rule.bound
-    return Outcome.NOT_SLOWER if excluded else otherwise
+    return Outcome.NOT_SLOWER if excluded else None
 
 
 def _is_suspicious(found: Estimate, rule: Rule) -> bool:
@@ -233,18 +282,8 @@ def _not_again(stages: Sequence[Stage], rule: Rule) -> Outcome | None:
     Where pairs scatter much, one stage alone seldom shows that both are alike; all together may,
     unless one of them saw a difference beyond the bound.
     """
-    together = [each for stage in stages for each in stage.candidate]
+    together = _together(stages)
     greatest = max(abs(estimate(stage.candidate, rule).effect) for stage in stages)
     if is_same(stages[-1].candidate, rule) or (greatest < rule.bound and is_same(together, rule)):
         return Outcome.SAME
-    found = _unsettled(stages, rule, Outcome.UNDECIDED)
-    return found if len(stages) == STAGES or found is Outcome.NOT_SLOWER else None
-
-
-def _together(stages: Sequence[Stage], sign: float, rule: Rule) -> Outcome:
-    """Return the outcome over the pairs of all stages."""
-    found = estimate([each for stage in stages for each in stage.candidate], rule)
-    nearest = found.bound(1 - rule.alarm, upper=sign < 0)
-    if sign * found.effect < rule.bound or sign * nearest <= 0:
-        return _unsettled(stages, rule, Outcome.UNDECIDED)
-    return Outcome.SLOWER if sign > 0 else Outcome.FASTER
+    return _excluded(stages, rule)

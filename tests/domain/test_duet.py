@@ -20,12 +20,12 @@ def pairs(effect: float, count: int = duet.SCREEN_PAIRS, spread: float = 0.004) 
 
 def stages(*effects: float, sentinel: float = 0.0, spread: float = 0.004) -> list[Stage]:
     """Return a screen and confirmations of these effects."""
-    first, *others = effects
-    confirmations = [
-        Stage(candidate=pairs(each, spread=spread), sentinel=pairs(sentinel, spread=spread))
-        for each in others
-    ]
-    return [Stage(candidate=pairs(first, spread=spread)), *confirmations]
+    found: list[Stage] = []
+    for each in effects:
+        count = duet.next_pairs(found)
+        beside = pairs(sentinel, count, spread) if found else ()
+        found.append(Stage(candidate=pairs(each, count, spread), sentinel=beside))
+    return found
 
 
 def test_an_observation_ignores_a_disturbed_block() -> None:
