@@ -66,6 +66,7 @@ def parsed() -> argparse.Namespace:
         "--plan", choices=PLANS, action="append", help="what is measured; default: unchanged"
     )
     parser.add_argument("--scale", choices=SCALES, action="append", help="default: all")
+    parser.add_argument("--subject", action="append", help="by name; default: all of the scale")
     parser.add_argument(
         "--condition",
         choices=(neighbours.AS_FOUND, neighbours.BURSTS, neighbours.BUSY),
@@ -101,7 +102,12 @@ def chosen(
     if options.quick:
         return chains()[:1]
     found = [*chains(), *shipped(launcher, runtimes)]
-    return [each for each in found if each.scale in (options.scale or SCALES)]
+    return [
+        each
+        for each in found
+        if each.scale in (options.scale or SCALES)
+        and each.name in (options.subject or {other.name for other in found})
+    ]
 
 
 def planned(options: argparse.Namespace, subjects: Sequence[Subject]) -> Iterator[Task]:

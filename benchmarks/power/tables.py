@@ -200,7 +200,7 @@ def _means(decision: Decision) -> list[float]:
 def curve(decisions: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
     """Return for each class how often effects would be seen, by moving recorded decisions.
 
-    A model: whole decisions with all three stages are taken as they were, and every pair is moved
+    A model: whole decisions with three stages or more are taken as they were, and every pair is moved
     by the same amount, so that the mean effect of all decisions of one subject and truth is the
     wanted one. It assumes that the scatter does not depend on the effect.
     """
@@ -210,7 +210,7 @@ def curve(decisions: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
         if not each.line["error"]
         and each.line["way"] == GATE
         and each.line["truth"].endswith("layers")
-        and len(each.stages) == duet.STAGES
+        and len(each.stages) >= duet.STAGES
     ]
     found: dict[str, list[dict[str, Any]]] = {}
     for scale in sorted({each.line["scale"] for each in whole}, key=lambda each: float(each[:-3])):
@@ -230,7 +230,7 @@ def _seen(decisions: Sequence[Decision], percent: float) -> int:
         own = list(group)
         centre = statistics.fmean(duet.estimate(each.pairs, RULE).effect for each in own)
         by = math.log1p(percent / 100) - centre
-        hits += sum(decided(_moved(each.stages, by)) is Outcome.SLOWER for each in own)
+        hits += sum(duet.replay(_moved(each.stages, by), RULE) is Outcome.SLOWER for each in own)
     return hits
 
 
@@ -239,18 +239,6 @@ def _moved(stages: Sequence[Stage], by: float) -> list[Stage]:
         Stage(candidate=[value + by for value in stage.candidate], sentinel=stage.sentinel)
         for stage in stages
     ]
-
-
-def decided(stages: Sequence[Stage]) -> Outcome | None:
-    """Return what the gate says of recorded stages, its early end of the screen included."""
-    first = stages[0].candidate
-    for count in range(duet.EARLY_PAIRS, len(first) + 1):
-        if duet.is_same(first[:count], RULE):
-            return duet.decide([Stage(candidate=first[:count])], RULE)
-    for count in range(1, len(stages) + 1):
-        if (outcome := duet.decide(stages[:count], RULE)) is not None:
-            return outcome
-    return None
 
 
 # text and picture

@@ -254,7 +254,7 @@ def _stage_lines(found: Quantity) -> Iterator[str]:
     from harness.domain.duet import estimate
 
     for number, stage in enumerate(found.stages):
-        name = "screen" if number == 0 else f"confirmation {number}"
+        name = ("screen", "confirmation 1", "confirmation 2", "settlement")[number]
         told = f"{_change(estimate(stage.candidate))} over {plural(len(stage.candidate), 'pair')}"
         if stage.sentinel:
             told += f"; the control's second copy {_change(estimate(stage.sentinel))}"
@@ -280,7 +280,7 @@ _WORDS = {
     "faster": "is faster than",
 }
 _ADVICE = {
-    "undecided": "a difference was seen and did not come back in full: run it again",
+    "undecided": "a difference was seen, and is too uncertain for a verdict: run it again",
     "contaminated": "two copies of the control differ as much: run it on a quieter machine",
     "unstable": "pairs scatter too much for any judgement: run it on a quieter machine",
 }

@@ -16,6 +16,7 @@ which chose what is looked at again, has no say in it.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -131,6 +132,7 @@ def check_scipy() -> None:
     _quantile(0.5, 1)
 
 
+@functools.cache
 def _quantile(confidence: float, freedom: int) -> float:
     """Return a quantile of Student's t."""
     try:
@@ -167,12 +169,19 @@ def estimate(observations: Sequence[float], rule: Rule = LATENCY) -> Estimate:
     """
     values = np.asarray(observations, dtype=np.float64)
     count = values.size
-    first, second = np.triu_indices(count)
+    first, second = _twos(count)
     means = np.sort((values[first] + values[second]) / 2)
     seen = _interval(means, count) / (2 * INTERVAL) * math.sqrt(EFFICIENCY * count)
     spread = math.sqrt((PRIOR_PAIRS * rule.prior_sd**2 + count * seen**2) / (PRIOR_PAIRS + count))
     error = spread / math.sqrt(EFFICIENCY * count)
     return Estimate(effect=float(np.median(means)), error=error, spread=seen, pairs=count)
+
+
+@functools.cache
+def _twos(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the places of all twos of pairs, each with itself included."""
+    first, second = np.triu_indices(count)
+    return first, second
 
 
 def _interval(means: npt.NDArray[np.float64], count: int) -> float:
@@ -219,6 +228,19 @@ def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
     return _beyond(found, sign, rule) or _excluded(stages, rule)
 
 
+def replay(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
+    """Return the outcome of stages that were all seen, used no further than the gate needs them.
+
+    None if they are too few.
+    """
+    screen = stages[0].candidate
+    for count in range(EARLY_PAIRS, len(screen)):
+        if is_same(screen[:count], rule):
+            return Outcome.SAME
+    found = (decide(stages[:count], rule) for count in range(1, len(stages) + 1))
+    return next((outcome for outcome in found if outcome is not None), None)
+
+
 def _together(stages: Sequence[Stage]) -> list[float]:
     return [each for stage in stages for each in stage.candidate]
 
@@ -227,15 +249,16 @@ def _settle(stages: Sequence[Stage], rule: Rule, *, suspicious: bool) -> Outcome
     """Return the outcome over all fresh pairs of which the sentinel was clean."""
     if _is_contaminated(stages[-1], rule):
         return Outcome.CONTAMINATED
-    fresh = _together([each for each in stages[1:] if not _is_contaminated(each, rule)])
-    found = estimate(fresh, rule)
+    clean = [each for each in stages[1:] if not _is_contaminated(each, rule)]
+    found = estimate(_together(clean), rule)
     sign = math.copysign(1.0, found.effect)
     difference = _beyond(found, sign, rule)
-    if difference is not None and _confirms(stages[-1], sign, rule):
+    agreed = not any(_confirms(each, -sign, rule) for each in clean)
+    if difference is not None and agreed and _confirms(stages[-1], sign, rule):
         return difference
-    if is_same(fresh, rule):
+    if is_same(_together(clean), rule):
         return Outcome.SAME
-    if difference is None and found.bound(0.95, upper=True) < SETTLED * rule.bound:
+    if difference is not Outcome.SLOWER and found.bound(0.95, upper=True) < SETTLED * rule.bound:
         return Outcome.NOT_SLOWER
     return Outcome.UNDECIDED if suspicious else Outcome.UNSTABLE
 

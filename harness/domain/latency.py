@@ -69,7 +69,7 @@ class _Words:
 
 
 _WHY = {
-    Outcome.UNDECIDED: "a difference was seen, and did not come back in full",
+    Outcome.UNDECIDED: "a difference was seen, and is too uncertain for a verdict",
     Outcome.CONTAMINATED: "two copies of the control differed as much",
     Outcome.UNSTABLE: "pairs of workers scatter too much to see a difference, or to exclude one",
 }

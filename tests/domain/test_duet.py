@@ -12,6 +12,8 @@ from harness.domain.duet import Outcome, Stage
 
 pytest.importorskip("scipy")
 
+SLOWER = Outcome.SLOWER
+
 
 def pairs(effect: float, count: int = duet.SCREEN_PAIRS, spread: float = 0.004) -> list[float]:
     """Return observations around an effect, the same in every run."""
@@ -82,48 +84,72 @@ def test_a_screen_ends_early_only_where_it_is_sure(
         (stages(0.001), Outcome.SAME),
         (stages(0.02), None),
         (stages(0.02, 0.02), None),
-        (stages(0.02, 0.02, 0.02), Outcome.SLOWER),
+        (stages(0.02, 0.02, 0.02), SLOWER),
         (stages(-0.02, -0.02, -0.02), Outcome.FASTER),
         (stages(0.02, 0.0), Outcome.SAME),
         (stages(0.02, -0.02), None),
-        (stages(0.02, -0.02, -0.02), Outcome.UNDECIDED),
+        (stages(0.02, -0.02, -0.02), None),
+        (stages(0.02, -0.02, -0.02, 0.0), Outcome.NOT_SLOWER),
+        (stages(0.02, -0.02, 0.02, 0.02), Outcome.UNDECIDED),
         (stages(0.002, -0.003, spread=0.025), None),
         (stages(0.002, -0.003, -0.003, spread=0.025), Outcome.SAME),
-        (stages(0.02, 0.02, sentinel=0.015), Outcome.CONTAMINATED),
+        (stages(0.02, 0.02, sentinel=0.015), None),
+        (stages(0.02, 0.02, 0.02, sentinel=0.015), None),
+        (stages(0.02, 0.02, 0.02, 0.02, sentinel=0.015), Outcome.CONTAMINATED),
+        ([*stages(0.02, 0.5, 0.02, sentinel=0.4)[:2], *stages(0.02, 0.02, 0.02, 0.02)[2:]], SLOWER),
         (stages(0.02, 0.02, sentinel=0.007, spread=0.004), None),
         (stages(0.009, 0.009, sentinel=0.004, spread=0.016), None),
-        (stages(0.009, 0.009, 0.009), Outcome.UNDECIDED),
+        (stages(0.009, 0.009, 0.009), None),
+        (stages(0.009, 0.009, 0.009, 0.009), Outcome.NOT_SLOWER),
+        (stages(0.008, 0.008, 0.008, 0.008, spread=0.03), Outcome.UNDECIDED),
+        (stages(0.012, 0.008, 0.008, 0.016), SLOWER),
+        (stages(0.012, 0.016, 0.016, 0.004), Outcome.UNDECIDED),
+        (stages(-0.012, -0.005, -0.015, -0.015), Outcome.FASTER),
         (stages(0.0075, 0.0075, 0.0075), Outcome.NOT_SLOWER),
         (stages(-0.009, -0.009, -0.009), Outcome.NOT_SLOWER),
         (stages(0.02, spread=0.2), Outcome.UNSTABLE),
         (stages(0.0, spread=0.03), None),
-        (stages(0.0, 0.0, 0.0, spread=0.03), Outcome.UNSTABLE),
+        (stages(0.0, 0.0, 0.0, spread=0.03), None),
+        (stages(*[-0.0055] * 4, spread=0.046), Outcome.UNSTABLE),
+        (stages(0.0, 0.0, 0.0, 0.0, spread=0.02), Outcome.SAME),
         (stages(0.0, 0.0, 0.0, spread=0.014), Outcome.SAME),
-        (stages(0.9, 0.9, 0.9, spread=0.1), Outcome.SLOWER),
+        (stages(0.9, 0.9, 0.9, spread=0.1), SLOWER),
     ],
     ids=[
         *("same", "suspicious", "confirmed once", "slower", "faster", "not seen again"),
         *(
             "opposite once",
             "opposite",
+            "opposite, and settled as nothing",
+            "opposite, and too uncertain to settle",
             "one stage cannot tell",
             "all together can",
             "sentinel",
+            "sentinel twice",
+            "sentinel thrice",
+            "a contaminated stage does not count",
             "sentinel within half of the effect",
             "sentinel within its own scatter",
             "between",
+            "between, settled below the bound",
+            "between, and too uncertain to settle",
+            "settled beyond the bound",
+            "beyond the bound, but not in the settlement",
+            "settled as faster",
             "below the bound for sure",
             "faster, but not by the bound",
             "scatter",
             "cannot exclude yet",
             "cannot exclude",
+            "settlement cannot either",
+            "settlement can",
             "excluded by more pairs",
             "clear in spite of scatter",
         ),
     ],
 )
 def test_outcomes(seen: Sequence[Stage], outcome: Outcome | None) -> None:
-    """Only what all three stages saw, beyond the bound, is a difference."""
+    """Only what all stages saw, or the settlement and all fresh pairs, is a difference."""
     assert duet.decide(seen) is outcome
 
 
@@ -134,7 +160,15 @@ def test_many_decisions_ask_for_more_confidence() -> None:
     assert among.alarm == pytest.approx(duet.BUILD_ALARMS / 400)
     seen = stages(0.014, 0.014, 0.014, spread=0.038)
     assert duet.decide(seen, alone) is Outcome.SLOWER
-    assert duet.decide(seen, among) is Outcome.UNDECIDED
+    assert duet.decide(seen, among) is None
+
+
+def test_recorded_stages_are_used_as_far_as_the_gate_would_have_gone() -> None:
+    """A screen that may end early does, whatever comes after; too few stages are no outcome."""
+    assert duet.replay(stages(0.0, 0.5, 0.5, 0.5)) is Outcome.SAME
+    assert duet.replay(stages(0.02, 0.0, 0.02, 0.02)) is Outcome.SAME
+    assert duet.replay(stages(0.02, 0.02, 0.02, 0.0)) is Outcome.SLOWER
+    assert duet.replay(stages(0.02, 0.02)) is None
 
 
 def test_start_up_has_a_bound_of_its_own() -> None:

@@ -1,57 +1,47 @@
-"""What the rule sees at a known scatter, held against the rule itself on simulated pairs."""
+"""What the rule sees at a known scatter, on simulated decisions."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.domain import duet, power
-from harness.domain.duet import LATENCY, Outcome, Rule, Stage
+from harness.domain.duet import LATENCY, Outcome
 
 pytest.importorskip("scipy")
 
-#: Simulated decisions, and how far their share may lie from the computed one: three standard
-#: errors of a share of one half, and the computation's own 3 %.
-TRIALS, MOST_APART = 150, 0.12 + 0.03
+#: Of a stage.
+SIDES = ("candidate", "sentinel")
 
 
-def stage(random: np.random.Generator, effect: float, scatter: float, *, confirms: bool) -> Stage:
-    """Return a stage whose pairs have three independent workers each."""
-    shape = (3, duet.CONFIRM_PAIRS if confirms else duet.SCREEN_PAIRS)
-    candidate, control, sentinel = random.normal(0.0, scatter / math.sqrt(2), shape)
-    return Stage(
-        candidate=list(effect + candidate - control),
-        sentinel=list(sentinel - control) if confirms else (),
-    )
-
-
-def decided(
-    random: np.random.Generator, effect: float, scatter: float, rule: Rule
-) -> Outcome | None:
-    """Return the outcome of one simulated decision, its screen ended as early as the gate does."""
-    screen = stage(random, effect, scatter, confirms=False)
-    for count in range(duet.EARLY_PAIRS, duet.SCREEN_PAIRS):
-        if duet.is_same(screen.candidate[:count], rule):
-            screen = Stage(candidate=screen.candidate[:count])
-            break
-    stages = [screen]
-    while (outcome := duet.decide(stages, rule)) is None:
-        stages.append(stage(random, effect, scatter, confirms=True))
-    return outcome
-
-
-@pytest.mark.parametrize(
-    ("effect", "scatter"), [(0.01, 0.004), (0.015, 0.016), (0.02, 0.025), (0.03, 0.03)]
-)
-def test_the_computed_chance_is_that_of_the_rule(effect: float, scatter: float) -> None:
-    """Simulated decisions agree, where the chance is neither 0 nor 1."""
+def test_large_effects_are_seen_small_ones_are_not() -> None:
+    """Far from the bound the rule is sure of itself."""
     rule = LATENCY.among(400)
-    random = np.random.default_rng(5)
-    seen = [decided(random, effect, scatter, rule) is Outcome.SLOWER for _ in range(TRIALS)]
-    assert power.chance(effect, scatter, rule) == pytest.approx(np.mean(seen), abs=MOST_APART)
+    assert power.chance(Outcome.SLOWER, 0.02, 0.008, rule) == 1.0
+    assert power.chance(Outcome.FASTER, -0.02, 0.008, rule) == 1.0
+    assert power.chance(Outcome.SLOWER, 0.005, 0.008, rule) == 0.0
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.003, 0.006, 0.01, 0.02])
+def test_hardly_anything_is_left_open(effect: float) -> None:
+    """Neither half of the bound nor the bound itself, at the scatter of a shared machine."""
+    chances = {each: power.chance(each, effect, 0.01, LATENCY.among(400)) for each in Outcome}
+    assert sum(chances.values()) == pytest.approx(1.0)
+    judged = (Outcome.SAME, Outcome.NOT_SLOWER, Outcome.SLOWER, Outcome.FASTER)
+    assert sum(chances[each] for each in judged) >= 0.98
+
+
+def test_all_stages_of_a_simulated_decision_are_of_the_size_that_the_gate_measures() -> None:
+    """A sentinel beside every stage but the screen, sharing its control with the candidate."""
+    stages = power._stages(np.random.default_rng(1), 0.5, 0.01)
+    assert [len(each.candidate) for each in stages] == [16, 16, 16, 24]
+    assert [len(each.sentinel) for each in stages] == [0, 16, 16, 24]
+    for each in stages:
+        assert np.mean(each.candidate) == pytest.approx(0.5, abs=0.02)
+    together = [np.concatenate([getattr(each, side) for each in stages[1:]]) for side in SIDES]
+    assert np.corrcoef(together)[0, 1] == pytest.approx(0.5, abs=0.25)
 
 
 @pytest.mark.parametrize("scatter", [0.003, 0.008, 0.016])
@@ -59,8 +49,8 @@ def test_what_is_visible_is_seen_in_nineteen_of_twenty_runs(scatter: float) -> N
     """And a little less is not."""
     found = power.visible(scatter)
     assert found is not None
-    assert power.chance(found, scatter) >= power.SEEN
-    assert power.chance(0.98 * found, scatter) < power.SEEN
+    assert power.chance(Outcome.SLOWER, found, scatter, LATENCY) >= power.SEEN
+    assert power.chance(Outcome.SLOWER, 0.97 * found, scatter, LATENCY) < power.SEEN
 
 
 def test_more_scatter_hides_more() -> None:
@@ -75,12 +65,14 @@ def test_more_scatter_hides_more() -> None:
 def test_a_machine_can_be_too_busy_for_anything() -> None:
     """Beyond the limit of the rule nothing is judged, so nothing is seen."""
     assert power.visible(1.0) is None
-    assert power.chance(0.02, 1.0) == 0.0
+    assert power.chance(Outcome.UNSTABLE, 0.02, 1.0, LATENCY) > 0.95
 
 
 def test_nothing_is_no_slowdown() -> None:
-    """Where nothing changed, the computed chance of an alarm is that of the rule or below."""
-    assert power.chance(0.0, 0.008, LATENCY.among(400)) < LATENCY.among(400).alarm
+    """Where nothing changed, no decision of 2,000 is an alarm, not even on a restless machine."""
+    for scatter in (0.008, 0.03):
+        rule = power.with_scatter(LATENCY.among(400), scatter)
+        assert power.chance(Outcome.SLOWER, 0.0, scatter, rule, 2_000) == 0.0
 
 
 @pytest.mark.parametrize(
