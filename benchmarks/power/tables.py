@@ -200,9 +200,9 @@ def _means(decision: Decision) -> list[float]:
 def curve(decisions: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
     """Return for each class how often effects would be seen, by moving recorded decisions.
 
-    A model: whole decisions with three stages or more are taken as they were, and every pair is moved
-    by the same amount, so that the mean effect of all decisions of one subject and truth is the
-    wanted one. It assumes that the scatter does not depend on the effect.
+    A model: decisions with three stages or more are taken as they were, and every pair is moved by
+    the same amount, so that the mean effect of all decisions of one subject and truth is the wanted
+    one. It assumes that the scatter does not depend on the effect.
     """
     whole = [
         each

@@ -211,21 +211,14 @@ def decide(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
     scatters = screen.spread > UNSTABLE * rule.prior_sd
     if scatters and abs(screen.effect) < CLEAR_ERRORS * screen.error:
         return Outcome.UNSTABLE
+    suspicious = _is_suspicious(screen, rule)
     if len(stages) > STAGES:
-        return _settle(stages, rule, suspicious=_is_suspicious(screen, rule))
-    if not _is_suspicious(screen, rule):
-        if is_same(_together(stages), rule):
-            return Outcome.SAME
-        return _excluded(stages, rule) if len(stages) == STAGES else None
-    if any(_is_contaminated(stage, rule) for stage in stages[1:]):
-        return None
-    sign = math.copysign(1.0, screen.effect)
-    if not all(_confirms(stage, sign, rule) for stage in stages[1:]):
-        return _not_again(stages, rule)
-    if len(stages) < STAGES:
-        return None
-    found = estimate(_together(stages), rule)
-    return _beyond(found, sign, rule) or _excluded(stages, rule)
+        return _settle(stages, rule, suspicious=suspicious)
+    if suspicious:
+        return _suspected(stages, math.copysign(1.0, screen.effect), rule)
+    if is_same(_together(stages), rule):
+        return Outcome.SAME
+    return _excluded(stages, rule) if len(stages) == STAGES else None
 
 
 def replay(stages: Sequence[Stage], rule: Rule = LATENCY) -> Outcome | None:
@@ -245,6 +238,17 @@ def _together(stages: Sequence[Stage]) -> list[float]:
     return [each for stage in stages for each in stage.candidate]
 
 
+def _suspected(stages: Sequence[Stage], sign: float, rule: Rule) -> Outcome | None:
+    """Return the outcome where the screen saw a difference, None if that is open."""
+    if any(_is_contaminated(stage, rule) for stage in stages[1:]):
+        return None
+    if not all(_sees(stage, sign, rule) for stage in stages[1:]):
+        return _not_again(stages, rule)
+    if len(stages) < STAGES:
+        return None
+    return _beyond(estimate(_together(stages), rule), sign, rule) or _excluded(stages, rule)
+
+
 def _settle(stages: Sequence[Stage], rule: Rule, *, suspicious: bool) -> Outcome:
     """Return the outcome over all fresh pairs of which the sentinel was clean."""
     if _is_contaminated(stages[-1], rule):
@@ -253,8 +257,8 @@ def _settle(stages: Sequence[Stage], rule: Rule, *, suspicious: bool) -> Outcome
     found = estimate(_together(clean), rule)
     sign = math.copysign(1.0, found.effect)
     difference = _beyond(found, sign, rule)
-    agreed = not any(_confirms(each, -sign, rule) for each in clean)
-    if difference is not None and agreed and _confirms(stages[-1], sign, rule):
+    agreed = not any(_sees(each, -sign, rule) for each in clean)
+    if difference is not None and agreed and _sees(stages[-1], sign, rule):
         return difference
     if is_same(_together(clean), rule):
         return Outcome.SAME
@@ -295,7 +299,7 @@ def _is_contaminated(stage: Stage, rule: Rule) -> bool:
     return abs(sentinel.effect) > max(allowed, SENTINEL_ERRORS * sentinel.error)
 
 
-def _confirms(stage: Stage, sign: float, rule: Rule) -> bool:
+def _sees(stage: Stage, sign: float, rule: Rule) -> bool:
     return sign * estimate(stage.candidate, rule).effect >= SUSPICIOUS * rule.bound
 
 

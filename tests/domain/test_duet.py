@@ -110,7 +110,7 @@ def test_a_screen_ends_early_only_where_it_is_sure(
         (stages(0.02, spread=0.2), Outcome.UNSTABLE),
         (stages(0.0, spread=0.03), None),
         (stages(0.0, 0.0, 0.0, spread=0.03), None),
-        (stages(*[-0.0055] * 4, spread=0.046), Outcome.UNSTABLE),
+        (stages(-0.002, -0.002, -0.002, 0.006, spread=0.046), Outcome.UNSTABLE),
         (stages(0.0, 0.0, 0.0, 0.0, spread=0.02), Outcome.SAME),
         (stages(0.0, 0.0, 0.0, spread=0.014), Outcome.SAME),
         (stages(0.9, 0.9, 0.9, spread=0.1), SLOWER),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.domain import duet, power
+from harness.domain import power
 from harness.domain.duet import LATENCY, Outcome
 
 pytest.importorskip("scipy")
