@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -129,12 +130,16 @@ def check_scipy() -> None:
     Raises:
         EnvironmentProblem: If scipy is not installed; code `package.missing`.
     """
-    _quantile(0.5, 1)
+    _stats()
 
 
 @functools.cache
 def _quantile(confidence: float, freedom: int) -> float:
     """Return a quantile of Student's t."""
+    return float(_stats().t.ppf(confidence, freedom))
+
+
+def _stats() -> ModuleType:
     try:
         from scipy import stats  # noqa: PLC0415 - takes a second to import
     except ImportError:
@@ -145,7 +150,8 @@ def _quantile(confidence: float, freedom: int) -> float:
             expected="'scipy' beside the harness",
             next_step="pip install 'onnx-harness[latency]'",
         ) from None
-    return float(stats.t.ppf(confidence, freedom))
+    found: ModuleType = stats
+    return found
 
 
 def observation(candidate_ns: Sequence[float], control_ns: Sequence[float]) -> float:
