@@ -113,6 +113,10 @@ class Duet:
             bound=found.rule.bound,
         )
 
+    def gpu_facts(self) -> dict[str, str]:
+        """Return in words what the GPU did meanwhile; empty without one."""
+        return self._bench.gpu_facts()
+
     def judge(self) -> None:
         """Measure until every quantity is settled."""
         while not self.settled:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.domain.compare import compare
+from harness.domain.providers import CUDA
 from harness.domain.session import NodeInfo, SessionConfig
+from harness.domain.spec import IoMode
 from harness.domain.values import Values
 from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
+from harness.runtimes import gpu
+from harness.runtimes.gpu import Gpu
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved
 from harness.runtimes.sessions import Session, open_session
@@ -36,6 +41,8 @@ MOST_KEPT = 100_000
 WEIGHED = 3
 #: Seconds for a worker to tell its memory.
 MEMORY_S = 10.0
+#: How often a round is measured while the GPU is slowed, and the pause after each such round.
+MOST_ATTEMPTS, COOLING_S = 5, 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,14 @@ class Side:
     config: SessionConfig
     limits_s: tuple[float, float]
     """Seconds for opening a session, and for one run."""
+    io_mode: IoMode = "host"
+    """Where inputs and outputs of timed runs lie."""
+
+    @property
+    def device(self) -> tuple[str, int] | None:
+        """Return kind and number of the device with a memory of its own, None if there is none."""
+        kind = self.resolved.provider.device
+        return (kind, int(self.config.options.get("device_id", "0"))) if kind else None
 
 
 @dataclass(slots=True)
@@ -63,6 +78,8 @@ class Arm:
     """Creating the session and its first run, of each worker."""
     memory_bytes: list[int] = field(default_factory=list)
     """Greatest resident memory above that before the session, of `WEIGHED` other workers."""
+    gpu_bytes: list[int] = field(default_factory=list)
+    """What these take of the GPU's memory; empty without one."""
     calls: int = 0
     """Timed calls in all."""
     waited: int = 0
@@ -79,6 +96,17 @@ class Arm:
     def startup_ms(self) -> float:
         """Return the median over workers."""
         return statistics.median(self.startup_ns) / 1e6
+
+    def copy(self) -> Arm:
+        """Return one that later rounds do not add to."""
+        return replace(
+            self,
+            calls_ns=[*self.calls_ns],
+            medians_ns=[*self.medians_ns],
+            startup_ns=[*self.startup_ns],
+            memory_bytes=[*self.memory_bytes],
+            gpu_bytes=[*self.gpu_bytes],
+        )
 
     def kept_ns(self) -> npt.NDArray[np.int64]:
         """Return single calls, evenly spread over all slots, at most `MOST_KEPT`."""
@@ -117,6 +145,10 @@ class Bench:
         threads = max(side.config.threads for side in sides.values())
         self._cores = _groups(cores or usable_cores(), threads)
         self._rounds = 0
+        devices = [each.device for each in sides.values() if each.device]
+        self._gpu = devices[0][1] if devices and devices[0][0] == CUDA else None
+        self.gpu_states: list[gpu.State] = []
+        self.slowed_rounds = 0
         self._checked: set[str] = set()
         self.arms = {name: Arm() for name in sides}
 
@@ -129,7 +161,37 @@ class Bench:
         """
         cores = self._cores[self._rounds % len(self._cores)]
         self._rounds += 1
-        self._weigh([name for name in names if len(self.arms[name].memory_bytes) < WEIGHED], cores)
+        if self._gpu is None:
+            return self._timed(names, cores, None)
+        slowed: set[str] = set()
+        with gpu.watched(self._gpu) as device:
+            for _ in range(MOST_ATTEMPTS):
+                before = {name: arm.copy() for name, arm in self.arms.items()}
+                seen = len(self.gpu_states)
+                slots = self._timed(names, cores, device)
+                slowed = {why for state in self.gpu_states[seen:] for why in state.slowed}
+                if not slowed:
+                    return slots
+                self.arms.update(before)
+                self.slowed_rounds += 1
+                time.sleep(COOLING_S)
+        raise _too_slow(slowed)
+
+    def gpu_facts(self) -> dict[str, str]:
+        """Return in words what the GPU did; empty without one."""
+        if self._gpu is None:
+            return {}
+        return {
+            "gpu": gpu.summary(self.gpu_states) or "it does not tell its state",
+            "gpu_slowed": f"{self.slowed_rounds} rounds thrown away",
+        }
+
+    def _timed(
+        self, names: Sequence[str], cores: Sequence[int], device: Gpu | None
+    ) -> dict[str, list[float]]:
+        """Measure these arms once, whatever the GPU does meanwhile."""
+        lacking = [name for name in names if len(self.arms[name].memory_bytes) < WEIGHED]
+        self._weigh(lacking, cores, device)
         slots: dict[str, list[float]] = {name: [] for name in names}
         with ExitStack() as stack:
             opened = {
@@ -139,20 +201,27 @@ class Bench:
             call_ns = max(self._warm(name, session) for name, session in opened.items())
             for name in self._order(opened, call_ns):
                 slots[name].append(self._slot(name, opened[name], call_ns))
+                if device is not None:
+                    self.gpu_states.append(device.state(timed=len(opened)))
             self._check_outputs(opened)
         for name, medians in slots.items():
             self.arms[name].medians_ns.append(statistics.median(medians))
         return slots
 
-    def _weigh(self, names: Sequence[str], cores: Sequence[int]) -> None:
+    def _weigh(self, names: Sequence[str], cores: Sequence[int], device: Gpu | None) -> None:
         """Note the peak memory of these arms, in workers whose layout is the fork server's.
 
         Where the allocator finds holes decides about megabytes; without any, peaks of one model
-        are equal within a page or two.
+        are equal within a page or two. A GPU's memory is that of the whole device, before and
+        after: nobody else starts there while the machine's lock is held.
         """
         for name in self._shuffled(names):
+            before = device.used_bytes() if device else 0
             with self._open(name, cores)[0] as session:
                 self.arms[name].memory_bytes.append(session.memory_bytes(limit_s=MEMORY_S))
+                if device is not None:
+                    self.arms[name].gpu_bytes.append(max(0, device.used_bytes() - before))
+                    session.end()  # the next one's reading is not to hold its memory
 
     def _open_elsewhere(self, arm: str, cores: Sequence[int]) -> Session:
         """Return a session whose memory lies where no other worker's does, and note its start."""
@@ -182,7 +251,11 @@ class Bench:
             raise _unusable(error, side) from None
         try:
             _refuse_fallback(session, side)
-            first_ms = session.bind(self._sets, limit_s=load_s + run_s * len(self._sets))
+            first_ms = session.bind(
+                self._sets,
+                limit_s=load_s + run_s * len(self._sets),
+                device=side.device if side.io_mode == "device" else None,
+            )
         except RunFailed as error:
             session.close()
             raise _unusable(error, side) from None
@@ -265,6 +338,17 @@ def _unusable(error: RunFailed, side: Side) -> ModelFileError:
         expected="a model that takes the control's inputs there",
         got=error.got,
         next_step="see that both files run alone: `onnx-harness model add FILE`",
+    )
+
+
+def _too_slow(reasons: Collection[str]) -> EnvironmentProblem:
+    msg = f"The GPU was slowed in {MOST_ATTEMPTS} rounds in a row: nothing can be timed"
+    return EnvironmentProblem(
+        msg,
+        code="latency.throttled",
+        expected="full clocks while timing",
+        got=", ".join(sorted(reasons)),
+        next_step="let it cool, or lock its clocks: `nvidia-smi --lock-gpu-clocks`",
     )
 
 

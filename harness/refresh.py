@@ -55,6 +55,7 @@ UNSETTLED = frozenset({
     "latency.undecided",
     "latency.contaminated",
     "latency.unstable",
+    "latency.throttled",
     "startup.unsettled",
 })
 #: Findings that a first baseline, or a better one, goes with.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from onnx import helper
 from harness import measuring
 from harness.domain.providers import BUILTIN
 from harness.domain.session import SessionConfig
+from harness.domain.spec import IoMode
+from harness.errors import EnvironmentProblem, ModelFileError
 from harness.measuring import WEIGHED, Bench, Side
 from harness.runtimes import sessions
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.registry import Resolved, Runtime
 from harness.testing import make_model, tensor_info
+from tests import nvml
 
 OWN = Runtime(name="own", python=sys.executable, source="own")
 SETS = [{"x": np.zeros((2, 3), dtype=np.float32)}]
@@ -32,17 +36,33 @@ def launcher() -> Iterator[LocalLauncher]:
         yield shared
 
 
-def bench(launcher: LocalLauncher, folder: Path, seed: int = 0) -> Bench:
-    """Return a bench with one model on both sides."""
+def bench(
+    launcher: LocalLauncher,
+    folder: Path,
+    seed: int = 0,
+    *,
+    device: str = "",
+    io_mode: IoMode = "host",
+) -> Bench:
+    """Return a bench with one model on both sides.
+
+    Args:
+        launcher: Starts the workers.
+        folder: For the model.
+        seed: Of all that is drawn.
+        device: What the provider, which is the CPU's, says of its memory.
+        io_mode: Where inputs and outputs lie.
+    """
     ends = [tensor_info(name, shape=[2, 3]) for name in ("x", "y")]
     model = make_model([helper.make_node("Relu", ["x"], ["y"])], ends[:1], ends[1:])
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
     side = Side(
         path=path,
-        resolved=Resolved(name="cpu", provider=BUILTIN["cpu"], runtime=OWN),
+        resolved=Resolved(name="cpu", provider=replace(BUILTIN["cpu"], device=device), runtime=OWN),
         config=SessionConfig(provider="CPUExecutionProvider"),
         limits_s=(60.0, 60.0),
+        io_mode=io_mode,
     )
     return Bench(launcher, {"candidate": side, "control": side}, sets=SETS, seed=seed)
 
@@ -95,3 +115,85 @@ def test_a_seed_draws_the_same_layouts_again(
         bench(launcher, tmp_path, seed=5).round(("candidate", "control"))
     half = len(layouts) // 2
     assert layouts[:half] == layouts[half:]
+
+
+ARMS = ("candidate", "control")
+
+
+def test_a_round_on_a_slowed_gpu_is_no_evidence(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is measured again, and leaves nothing behind but its mention."""
+    nvml.install(monkeypatch, "NVIDIA H200", reasons=[0x01, 0x04], processes=2)
+    monkeypatch.setattr(measuring, "COOLING_S", 0.0)
+    found = bench(launcher, tmp_path, device="cuda")
+    found.round(ARMS)
+    for arm in found.arms.values():
+        assert len(arm.medians_ns) == len(arm.startup_ns) == 1
+        assert len(arm.memory_bytes) == len(arm.gpu_bytes) == 1
+    assert found.gpu_facts() == {
+        "gpu": "1,980 MHz, 41 degrees Celsius",
+        "gpu_slowed": "1 rounds thrown away",
+    }
+
+
+def test_a_gpu_that_stays_slowed_is_not_timed(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reasons are told; nothing is judged."""
+    nvml.install(monkeypatch, "NVIDIA H200", reasons=[0x44] * 10_000)
+    monkeypatch.setattr(measuring, "COOLING_S", 0.0)
+    monkeypatch.setattr(measuring, "MOST_ATTEMPTS", 2)
+    with pytest.raises(EnvironmentProblem) as caught:
+        bench(launcher, tmp_path, device="cuda").round(ARMS)
+    assert caught.value.code == "latency.throttled"
+    assert str(caught.value) == (
+        "The GPU was slowed in 2 rounds in a row: nothing can be timed\n"
+        "  expected: full clocks while timing\n"
+        "  got:      power cap, too hot, says the hardware\n"
+        "  next:     let it cool, or lock its clocks: `nvidia-smi --lock-gpu-clocks`"
+    )
+
+
+def test_memory_of_the_gpu_is_what_a_worker_adds(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the whole device, before the worker and after its runs."""
+    nvml.install(monkeypatch, "NVIDIA H200", used=[100, 700, 90, 690])
+    found = bench(launcher, tmp_path, device="cuda")
+    found.round(ARMS)
+    assert [arm.gpu_bytes for arm in found.arms.values()] == [[600], [600]]
+
+
+def test_without_a_gpu_none_is_asked(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """NVML is an optional package."""
+    found = bench(launcher, tmp_path)
+    found.round(ARMS)
+    assert found.gpu_facts() == {}
+    assert [arm.gpu_bytes for arm in found.arms.values()] == [[], []]
+
+
+def test_values_can_lie_on_the_device(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs and outputs are bound there, and timed runs still give what untimed ones do."""
+    bound: list[object] = []
+    binds = sessions.Session.bind
+
+    def noting(self: sessions.Session, *args: Any, **named: Any) -> float:
+        bound.append(named["device"])
+        return binds(self, *args, **named)
+
+    monkeypatch.setattr(sessions.Session, "bind", noting)
+    found = bench(launcher, tmp_path, device="cpu", io_mode="device")
+    assert all(each > 0 for slots in found.round(ARMS).values() for each in slots)
+    bench(launcher, tmp_path, device="cpu").round(ARMS)
+    assert bound == [("cpu", 0)] * 4 + [None] * 4
+
+
+def test_a_device_that_the_runtime_lacks_is_refused(
+    launcher: LocalLauncher, tmp_path: Path
+) -> None:
+    """ONNX Runtime's own words, no traceback: this build has no such device."""
+    with pytest.raises(ModelFileError, match="cannot be timed"):
+        bench(launcher, tmp_path, device="dml", io_mode="device").round(ARMS)

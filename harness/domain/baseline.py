@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.domain.cells import Cell, short_name
 from harness.domain.environment import Environment
-from harness.domain.spec import STRICT
+from harness.domain.spec import STRICT, IoMode
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -62,7 +62,7 @@ class Recipe:
     """Session configuration entries."""
     custom_ops: tuple[str, ...] = ()
     """Libraries of custom operators, as the spec names them."""
-    io_mode: Literal["host"] = "host"
+    io_mode: IoMode = "host"
     """Where inputs and outputs are bound: timings of different modes are never compared."""
 
     def __post_init__(self) -> None:
@@ -153,6 +153,8 @@ class Timing:
     memory_bytes: int
     """Greatest resident memory of the worker above what it had before the session; the greatest of
     all workers."""
+    gpu_bytes: int = 0
+    """What one worker takes of the GPU's memory, its context included; 0 without a GPU."""
 
     def __post_init__(self) -> None:
         """Refuse what no clock and no memory counter can have told."""
@@ -164,8 +166,8 @@ class Timing:
             if not 0 <= getattr(self, name) < math.inf:
                 msg = f"'{name}' must be 0 or above, got {getattr(self, name)}"
                 raise ValueError(msg)
-        if min(self.workers, self.calls) < 1 or self.memory_bytes < 0:
-            msg = "'workers' and 'calls' must be at least 1, 'memory_bytes' at least 0"
+        if min(self.workers, self.calls) < 1 or min(self.memory_bytes, self.gpu_bytes) < 0:
+            msg = "'workers' and 'calls' must be at least 1, bytes at least 0"
             raise ValueError(msg)
         _check_quantiles(self.quantiles_ms)
 

@@ -104,6 +104,7 @@ CODES: dict[str, Severity] = {
     "latency.faster": Severity.NOTE,
     "latency.undecided": Severity.NOT_JUDGED,
     "latency.contaminated": Severity.NOT_JUDGED,
+    "latency.throttled": Severity.NOT_JUDGED,
     "latency.unstable": Severity.NOT_JUDGED,
     "latency.unsupported": Severity.NOT_JUDGED,
     "latency.budget": Severity.FAIL,

@@ -54,6 +54,11 @@ class Told:
         return REFRESH.format(model=self.model)
 
 
+#: What memory is judged.
+OF_THE_WORKER = "peak memory of the worker, above that before the session"
+OF_THE_GPU = "memory of the GPU that a worker takes, its context included"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Words:
     """How findings name one quantity of a duet."""
@@ -141,14 +146,19 @@ def _judge(
             )
 
 
-def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -> Iterator[Finding]:
-    """Yield what pairs of workers tell of peak memory: the median of their differences counts.
+def judge_memory(
+    candidate: Sequence[int], control: Sequence[int], told: Told, *, where: str = OF_THE_WORKER
+) -> Iterator[Finding]:
+    """Yield what pairs of workers tell of their memory: the median of the differences counts.
 
     Args:
-        candidate: Greatest resident memory above that before the session, bytes, of each pair.
+        candidate: What each worker took, bytes; empty where there is no such memory.
         control: The same of the control.
         told: What the finding says of its item.
+        where: What memory that is.
     """
+    if not candidate or not control:
+        return
     grown = float(np.median(np.asarray(candidate) - np.asarray(control)))
     usual = float(np.median(control))
     limit = max(GROWTH * usual, LEAST_MEMORY)
@@ -159,7 +169,7 @@ def judge_memory(candidate: Sequence[int], control: Sequence[int], told: Told) -
         code="memory.larger" if larger else "memory.smaller",
         what=f"'{told.cell}' needs {'more' if larger else 'less'} memory than {told.control}: "
         f"{_mib(grown, sign=True)}",
-        where="peak memory of the worker, above that before the session",
+        where=where,
         expected=f"at most {_mib(limit)} above {told.against}, which needs {_mib(usual)}",
         got=f"{_mib(float(np.median(candidate)))}, median over {len(candidate)} pairs",
         next_step=_advice(told, fails=larger),

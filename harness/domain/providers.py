@@ -10,6 +10,9 @@ from harness.domain.cells import short_name
 from harness.domain.session import Plugin
 from harness.errors import UsageProblem
 
+#: Devices that NVML tells of.
+CUDA = "cuda"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
@@ -23,6 +26,9 @@ class Provider:
     """Options that every session of this provider gets unless spec or command line say else."""
     forks: bool = False
     """Whether its workers may be forked; a GPU's context does not survive a fork."""
+    device: str = ""
+    """Kind of a device with memory of its own, as ONNX Runtime's `OrtValue` names it; empty where
+    values lie in the host's memory."""
     preload: bool = False
     """Whether the pip-installed CUDA libraries are loaded first."""
     plugin: Plugin | None = None
@@ -50,9 +56,19 @@ BUILTIN: dict[str, Provider] = {
     provider.name: provider
     for provider in (
         Provider(name="cpu", ep="CPUExecutionProvider", forks=True, hint=_runtime("cpu")),
-        Provider(name="cuda", ep="CUDAExecutionProvider", preload=True, hint=_runtime("cuda")),
         Provider(
-            name="tensorrt", ep="TensorrtExecutionProvider", preload=True, hint=_runtime("tensorrt")
+            name="cuda",
+            ep="CUDAExecutionProvider",
+            device=CUDA,
+            preload=True,
+            hint=_runtime("cuda"),
+        ),
+        Provider(
+            name="tensorrt",
+            ep="TensorrtExecutionProvider",
+            device=CUDA,
+            preload=True,
+            hint=_runtime("tensorrt"),
         ),
         Provider(
             name="openvino",
@@ -68,7 +84,9 @@ BUILTIN: dict[str, Provider] = {
         Provider(name="armnn", ep="ArmNNExecutionProvider", forks=True),
         Provider(name="rocm", ep="ROCMExecutionProvider"),
         Provider(name="migraphx", ep="MIGraphXExecutionProvider"),
-        Provider(name="nvtensorrtrtx", ep="NvTensorRTRTXExecutionProvider", preload=True),
+        Provider(
+            name="nvtensorrtrtx", ep="NvTensorRTRTXExecutionProvider", device=CUDA, preload=True
+        ),
         Provider(name="vitisai", ep="VitisAIExecutionProvider"),
         Provider(name="qnn", ep="QNNExecutionProvider"),
         Provider(name="nnapi", ep="NnapiExecutionProvider"),

@@ -20,6 +20,8 @@ from harness.domain.providers import did_you_mean
 from harness.domain.questions import QUESTIONS, SHOWN_BY
 
 #: Read by pydantic when a file is validated, so that every key is declared exactly once.
+#: Where the inputs and outputs of timed runs lie.
+IoMode = Literal["host", "device"]
 STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 #: How the values of a searched input may spread; told in docs/suites.md.
@@ -657,6 +659,9 @@ class LatencySpec:
     """The dimension that `batch` is about."""
     threads: int | None = None
     """Intra-op threads while timing. Default: `session.threads`."""
+    io_mode: IoMode = "host"
+    """Where inputs and outputs of timed runs lie: `device` leaves copying out where the provider's
+    device has a memory of its own, and is `host` everywhere else."""
     slowdown: float = USUAL_SLOWDOWN
     """Slowdown of p50 beyond which the gate fails, as a share; twice that is seen reliably."""
     reason: str = ""

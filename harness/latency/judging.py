@@ -153,6 +153,7 @@ class LatencyJudge:
             *latency.judge_startup(starting, duet.startup.estimate, duet.startup.rule, told,
                                    got=_startup_line(duet)),
             *latency.judge_memory(ours.memory_bytes, theirs.memory_bytes, told),
+            *latency.judge_memory(ours.gpu_bytes, theirs.gpu_bytes, told, where=latency.OF_THE_GPU),
             *_node_findings(plan, ours, theirs),
             *self._budget_findings(plan, ours),
         ]  # fmt: skip
@@ -164,6 +165,7 @@ class LatencyJudge:
             "start-up": _startup_line(duet),
             "memory": f"{_mib(ours.memory_bytes)}, control {_mib(theirs.memory_bytes)}",
             "control": plan.entry.recipe.model if plan.entry else "itself",
+            **duet.gpu_facts(),
         }
         calls = sum(arm.calls for arm in duet.arms.values())
         receipt = self._receipt(plan, ours, calls=calls, facts=facts)
@@ -192,9 +194,10 @@ class LatencyJudge:
             return (self._incomparable(plan),), Receipt(facts=_identity(plan))
         if budgets:
             rules.check_scipy()  # before anything is measured for them
-        arm = self._measured_alone(plan)
+        bench = self._measured_alone(plan)
+        arm = bench.arms[CANDIDATE]
         findings: list[Finding] = list(self._budget_findings(plan, arm))
-        facts = {"p50": f"{arm.p50_ms:.4g} ms", "judged": "by itself"}
+        facts = {"p50": f"{arm.p50_ms:.4g} ms", "judged": "by itself", **bench.gpu_facts()}
         facts |= {"control": plan.entry.recipe.model} if plan.entry else {}
         if plan.entry is None:
             findings.append(_no_baseline(plan))
@@ -207,14 +210,14 @@ class LatencyJudge:
         timed = Timed(candidate_ns=arm.kept_ns(), control_ns=np.empty(0, dtype=np.int64))
         return findings, replace(receipt, timed=timed)
 
-    def _measured_alone(self, plan: Plan) -> Arm:
+    def _measured_alone(self, plan: Plan) -> Bench:
         launcher = self._evidence.tools().launcher
         sides = {CANDIDATE: plan.side}
         bench = Bench(launcher, sides, sets=plan.sets, seed=self._options.seed)
         with self._alone():
             for _ in range(LONE_WORKERS):
                 bench.round((CANDIDATE,))
-        return bench.arms[CANDIDATE]
+        return bench
 
     def _figures(self, plan: Plan, environment: Environment) -> Figures | None:
         aliases = self._evidence.model(plan.cell).spec.aliases
@@ -225,6 +228,8 @@ class LatencyJudge:
         """Return the stored number of the approved recipe in this environment, if there is one."""
         figures = self._figures(plan, self._environment(plan)) if plan.entry else None
         if figures is None or plan.entry is None or figures.recipe != plan.entry.recipe:
+            return None
+        if figures.recipe.io_mode != plan.recipe.io_mode:
             return None
         stored = figures.points.get(plan.cell.case)
         return stored if stored is not None and stored.inputs == plan.inputs else None
@@ -321,6 +326,7 @@ def timing(plan: Plan, arm: Arm) -> Timing:
         startup_ms=arm.startup_ms,
         startup_spread=_log_spread(arm.startup_ns),
         memory_bytes=max(arm.memory_bytes),
+        gpu_bytes=max(arm.gpu_bytes, default=0),
     )
 
 

@@ -118,6 +118,7 @@ class Planner:
         resolved = evidence.provider(cell)
         threads = model.spec.latency.threads or model.spec.session.threads
         config = replace(evidence.config(cell), threads=threads)
+        io_mode = model.spec.latency.io_mode if resolved.provider.device else "host"
         plan = Plan(
             cell=cell,
             recipe=Recipe(
@@ -129,12 +130,14 @@ class Planner:
                 optimization=config.optimization,
                 config=config.config,
                 custom_ops=model.spec.session.custom_ops,
+                io_mode=io_mode,
             ),
             side=Side(
                 path=path,
                 resolved=resolved,
                 config=config,
                 limits_s=(model.spec.limits.load_s, model.spec.limits.run_s),
+                io_mode=io_mode,
             ),
             file_bytes=facts.size_bytes,
             sets=input_sets(evidence, model, cell),
@@ -194,6 +197,8 @@ class Planner:
                 or `baseline.control` if the file is another one than was approved.
         """
         recipe = entry.recipe
+        if recipe.io_mode != plan.recipe.io_mode:
+            raise _other_quantity(plan, recipe)
         resolved = self._runtime_of(plan, recipe)
         config = replace(
             plan.side.config,
@@ -232,6 +237,18 @@ class Planner:
             got=f"the candidate's {plan.recipe.build}",
             next_step=next_step,
         )
+
+
+def _other_quantity(plan: Plan, approved: Recipe) -> EnvironmentProblem:
+    msg = "timings of values on the host and on the device are different quantities"
+    return EnvironmentProblem(
+        msg,
+        code="baseline.incomparable",
+        where=f"latency.io_mode of '{plan.cell.model}'",
+        expected=f"inputs and outputs on the {approved.io_mode}, as approved",
+        got=f"on the {plan.recipe.io_mode}",
+        next_step="onnx-harness baseline refresh --reason '...'",
+    )
 
 
 def build_of(runtimes: Runtimes, resolved: Resolved, custom_ops: Mapping[str, str]) -> Build:

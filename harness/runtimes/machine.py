@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from harness.domain.environment import Environment
-from harness.errors import EnvironmentProblem
+from harness.runtimes.gpu import Described
+from harness.runtimes.gpu import described as described_gpus
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 _GIB = 1 << 30
@@ -58,7 +57,7 @@ def this_environment(*, gpu: bool = False) -> Environment:
         EnvironmentProblem: If `gpu` is asked for and NVML or its package is missing.
     """
     described = _text(_PROC / "cpuinfo")
-    driver, cuda, names = _gpus() if gpu else ("", "", "")
+    gpus = described_gpus() if gpu else Described(driver="", cuda="", names="")
     return Environment(
         system=f"{platform.system()} {platform.machine()}",
         cpu=cpu_name(described) or platform.processor(),
@@ -66,9 +65,9 @@ def this_environment(*, gpu: bool = False) -> Environment:
         cores=_usable_cores(),
         memory_gib=memory_gib(_text(_PROC / "meminfo")),
         limits=limits(_text(_PROC / "self" / "cgroup"), _CGROUP),
-        gpu=names,
-        driver=driver,
-        cuda=cuda,
+        gpu=gpus.names,
+        driver=gpus.driver,
+        cuda=gpus.cuda,
     )
 
 
@@ -225,55 +224,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _gpus() -> tuple[str, str, str]:
-    """Return driver, CUDA version and the names of all GPUs."""
-    try:
-        import pynvml  # an optional extra
-    except ImportError:
-        msg = "Package 'nvidia-ml-py' is not installed"
-        raise EnvironmentProblem(
-            msg,
-            code="package.missing",
-            expected="'nvidia-ml-py' beside the harness, to tell which GPU figures belong to",
-            next_step="pip install nvidia-ml-py",
-        ) from None
-    try:
-        pynvml.nvmlInit()
-        try:
-            told = _told_by_nvml(pynvml)
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        got = f"NVML says: {error}"
-        raise _no_device(got) from None
-    if not told[2]:
-        got = "NVML counts 0 devices"
-        raise _no_device(got)
-    return told
-
-
-def _told_by_nvml(nvml: Any) -> tuple[str, str, str]:
-    handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-    names = Counter(_as_text(nvml.nvmlDeviceGetName(handle)) for handle in handles)
-    shown = [name if count == 1 else f"{count}x {name}" for name, count in sorted(names.items())]
-    cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()  # 12040 is 12.4
-    version = f"{cuda // 1000}.{cuda % 1000 // 10}"
-    return _as_text(nvml.nvmlSystemGetDriverVersion()), version, ", ".join(shown)
-
-
-def _as_text(told: str | bytes) -> str:
-    """Return text: old releases of the package give bytes."""
-    return told.decode() if isinstance(told, bytes) else told
-
-
-def _no_device(got: str) -> EnvironmentProblem:
-    msg = "No NVIDIA GPU can be asked for its name"
-    return EnvironmentProblem(
-        msg,
-        code="provider.no-device",
-        expected="a GPU and its driver, which NVML comes with",
-        got=got,
-        next_step="check `nvidia-smi`",
-    )

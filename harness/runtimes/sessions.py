@@ -101,8 +101,16 @@ class Session:
             )
         return RunResult(outputs=_decoded(reply, data), run_ms=reply["run_ns"] / 1e6)
 
-    def bind(self, sets: Sequence[Values], *, limit_s: float) -> float:
+    def bind(
+        self, sets: Sequence[Values], *, limit_s: float, device: tuple[str, int] | None = None
+    ) -> float:
         """Bind sets of inputs for timed runs; each is run once. Return what the first took, ms.
+
+        Args:
+            sets: Inputs that take turns.
+            limit_s: Seconds before the worker is killed.
+            device: Kind and number of the device whose memory holds inputs and outputs, as ONNX
+                Runtime's `OrtValue` names it; None for the host's.
 
         Raises:
             RunFailed: If ONNX Runtime refused, or an input cannot be bound.
@@ -111,7 +119,11 @@ class Session:
         described, buffers = _described(sets)
         doing = "binding inputs for timed runs"
         reply, _ = self._worker.request(
-            "bind", {"sets": described}, buffers, limit_s=limit_s, doing=doing
+            "bind",
+            {"sets": described, "device": device},
+            buffers,
+            limit_s=limit_s,
+            doing=doing,
         )
         return float(reply["first_ns"]) / 1e6
 

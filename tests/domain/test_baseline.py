@@ -51,7 +51,7 @@ def test_a_control_that_is_not_kept() -> None:
 
 RISING = "'quantiles_ms' must be times above 0 that rise, got"
 NAMES = "'quantiles_ms' must have names from 'p1' to 'p99', got"
-COUNTS = "'workers' and 'calls' must be at least 1, 'memory_bytes' at least 0"
+COUNTS = "'workers' and 'calls' must be at least 1, bytes at least 0"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def test_severities_that_let_an_item_pass_are_rare() -> None:
         "latency.undecided",
         "latency.contaminated",
         "latency.unstable",
+        "latency.throttled",
         "latency.unsupported",
         "startup.unsettled",
         "baseline.missing",

@@ -246,8 +246,8 @@ RECIPE = "entries.fp32/cpu.recipe"
          f"'{RECIPE}.threads' must be a valid integer, got true"),
         (f"{RECIPE}.threads", "2", f"{RECIPE}.threads",
          f"'{RECIPE}.threads' must be a valid integer, got \"2\""),
-        (f"{RECIPE}.io_mode", "device", f"{RECIPE}.io_mode",
-         f"'{RECIPE}.io_mode' must be 'host', got \"device\""),
+        (f"{RECIPE}.io_mode", "disk", f"{RECIPE}.io_mode",
+         f"'{RECIPE}.io_mode' must be 'host' or 'device', got \"disk\""),
         ("model", 3, "model", "'model' must be a valid string, got 3"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from harness.domain.cells import Cell
 from harness.domain.duet import Rule, Stage
 from harness.domain.findings import Finding
 from harness.domain.project import ProjectSettings
+from harness.domain.providers import BUILTIN
 from harness.domain.receipts import Receipt, Timed
 from harness.domain.session import NodeInfo
 from harness.duets import CANDIDATE, CONTROL, Quantity
@@ -109,6 +110,9 @@ def _fakes(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
             assert measured.alone
             self.settled = True
 
+        def gpu_facts(self) -> dict[str, str]:
+            return {"gpu": "1,980 MHz"} if measured.candidate.gpu_bytes else {}
+
         def timed(self) -> Timed:
             return Timed(candidate_ns=np.ones(1, np.int64), control_ns=np.ones(1, np.int64))
 
@@ -116,6 +120,9 @@ def _fakes(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, _: object, sides: Any, **__: Any) -> None:
             measured.lone.append(sides[CANDIDATE].path.parent.name)
             self.arms = {CANDIDATE: measured.candidate}
+
+        def gpu_facts(self) -> dict[str, str]:
+            return {}
 
         def round(self, names: Sequence[str]) -> None:
             assert measured.alone
@@ -256,6 +263,31 @@ def test_every_quantity_is_judged_at_once(court: Court) -> None:
     court.measured.candidate = arm(0.5, memory=40 * MIB, nodes=1)
     assert codes(court.judge()[0]) == ["latency.faster", "memory.smaller", "nodes.fewer"]
     assert court.measured.explained == [True]
+
+
+def test_memory_of_the_gpu_is_judged_like_that_of_the_worker(court: Court) -> None:
+    """And told apart from it."""
+    court.approve()
+    court.add(scale=2.0)
+    court.measured.candidate = replace(arm(), gpu_bytes=[610 * MIB] * 3)
+    court.measured.control = replace(arm(), gpu_bytes=[600 * MIB] * 3)
+    found, receipt = court.judge()
+    assert codes(found) == ["memory.larger"]
+    assert found[0].where == "memory of the GPU that a worker takes, its context included"
+    assert receipt.facts["gpu"] == "1,980 MHz"
+    assert receipt.measured["timing"]["gpu_bytes"] == 610 * MIB
+
+
+def test_a_stored_number_of_the_other_io_mode_judges_nothing(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be another quantity."""
+    court.approve()
+    monkeypatch.setitem(BUILTIN, "cpu", replace(BUILTIN["cpu"], device="cpu"))
+    court.add('[latency]\nio_mode = "device"\n')
+    found, _ = court.judge()
+    assert codes(found) == ["baseline.incomparable"]
+    assert court.measured.lone == []
 
 
 def test_the_slowdown_of_the_spec_is_the_bound(court: Court) -> None:

@@ -12,6 +12,7 @@ import pytest
 from harness.domain.baseline import Baseline, Build, Entry, Recipe
 from harness.domain.cells import Cell
 from harness.domain.project import ProjectSettings, RuntimeSettings
+from harness.domain.providers import BUILTIN
 from harness.domain.values import Array
 from harness.errors import EnvironmentProblem, HarnessError, SpecError, UsageProblem
 from harness.evidence import Evidence, Selection
@@ -218,6 +219,33 @@ def test_threads_of_the_latency_section_come_first(bench: Bench) -> None:
     bench.add(file_spec(more="[session]\nthreads = 3\n\n[latency]\nthreads = 2\n"))
     plan = bench.plan()
     assert (plan.recipe.threads, plan.side.config.threads) == (2, 2)
+
+
+ON_DEVICE = '\n[latency]\nio_mode = "device"\n'
+
+
+def test_values_lie_on_the_host_where_no_device_has_a_memory_of_its_own(bench: Bench) -> None:
+    """What the spec says of a device is for providers that have one."""
+    bench.approve(bench.plan().recipe)
+    bench.add(file_spec(more=ON_DEVICE))
+    plan = bench.plan()
+    assert (plan.recipe.io_mode, plan.side.io_mode) == ("host", "host")
+    assert plan.is_unchanged
+
+
+def test_host_and_device_are_never_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without copies a call takes less time, and nothing became faster."""
+    bench.approve(bench.plan().recipe)
+    monkeypatch.setitem(BUILTIN, "cpu", replace(BUILTIN["cpu"], device="cpu"))
+    bench.add(file_spec(more=ON_DEVICE))
+    plan = bench.plan()
+    assert (plan.side.io_mode, plan.side.device) == ("device", ("cpu", 0))
+    assert plan.control is None
+    assert plan.obstacle is not None
+    assert plan.obstacle.code == "baseline.incomparable"
+    assert plan.obstacle.expected == "inputs and outputs on the host, as approved"
+    bench.approve(plan.recipe)
+    assert bench.plan().is_unchanged
 
 
 def test_a_renamed_model_is_held_against_its_former_name(bench: Bench) -> None:

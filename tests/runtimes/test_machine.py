@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from harness.domain.environment import Environment
 from harness.errors import EnvironmentProblem
 from harness.runtimes import machine
+from tests import nvml
 
 #: As `/proc/cpuinfo` of these machines says it, shortened to some processors, keys and flags.
 AMD = """processor\t: 0
@@ -278,39 +278,6 @@ def test_a_machine_without_the_files_of_linux(
 # GPUs
 
 
-class NvmlError(Exception):
-    """What NVML raises."""
-
-
-def fake_nvml(monkeypatch: pytest.MonkeyPatch, *names: str | bytes, fails: str = "") -> list[str]:
-    """Install an NVML with these GPUs, and return the list of its calls."""
-    calls: list[str] = []
-    nvml: Any = ModuleType("pynvml")
-
-    def start() -> None:
-        calls.append("init")
-        if fails == "init":
-            message = "Driver Not Loaded"
-            raise NvmlError(message)
-
-    def name_of(index: int) -> str | bytes:
-        if fails == "name":
-            message = "GPU is lost"
-            raise NvmlError(message)
-        return names[index]
-
-    nvml.NVMLError = NvmlError
-    nvml.nvmlInit = start
-    nvml.nvmlShutdown = lambda: calls.append("shutdown")
-    nvml.nvmlDeviceGetCount = lambda: len(names)
-    nvml.nvmlDeviceGetHandleByIndex = lambda index: index
-    nvml.nvmlDeviceGetName = name_of
-    nvml.nvmlSystemGetDriverVersion = lambda: "580.65.06"
-    nvml.nvmlSystemGetCudaDriverVersion_v2 = lambda: 12040
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    return calls
-
-
 def gpu_refused() -> EnvironmentProblem:
     """Return why the GPUs of this machine cannot be told."""
     with pytest.raises(EnvironmentProblem) as caught:
@@ -329,7 +296,7 @@ def gpu_refused() -> EnvironmentProblem:
 )
 def test_gpus(monkeypatch: pytest.MonkeyPatch, names: list[str | bytes], told: str) -> None:
     """Names, driver and CUDA version; everything else is as without."""
-    calls = fake_nvml(monkeypatch, *names)
+    calls = nvml.install(monkeypatch, *names)
     found = machine.this_environment(gpu=True)
     assert (found.gpu, found.driver, found.cuda) == (told, "580.65.06", "12.4")
     assert replace(found, gpu="", driver="", cuda="") == machine.this_environment()
@@ -348,7 +315,7 @@ def test_no_gpu_in_full(
     monkeypatch: pytest.MonkeyPatch, names: list[str], fails: str, got: str
 ) -> None:
     """Figures without their GPU would be taken for those of any."""
-    fake_nvml(monkeypatch, *names, fails=fails)
+    nvml.install(monkeypatch, *names, fails=fails)
     problem = gpu_refused()
     assert problem.code == "provider.no-device"
     assert str(problem) == (
@@ -381,7 +348,7 @@ def test_without_the_package_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_field_of_an_environment_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that is added to the value must be read here too, or be empty by nature."""
-    fake_nvml(monkeypatch, "NVIDIA H200")
+    nvml.install(monkeypatch, "NVIDIA H200")
     found = machine.this_environment(gpu=True)
     empty = {each.name for each in fields(found) if not getattr(found, each.name)}
     assert empty <= {"limits", "isa"}

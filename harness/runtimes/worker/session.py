@@ -138,8 +138,14 @@ class Inference:
 
     def bind(self, request: dict[str, Any], buffers: list[memoryview]) -> Reply:
         """Bind sets of inputs for timed runs."""
+        device = request.get("device")
         self._stopwatch = Stopwatch(
-            self._ort, self._session, request["sets"], buffers, schedule=self._schedule
+            self._ort,
+            self._session,
+            request["sets"],
+            buffers,
+            schedule=self._schedule,
+            device=tuple(device) if device else None,
         )
         return {"first_ns": self._stopwatch.first_ns}, []
 
