@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,9 +143,8 @@ def growth(resident: Sequence[int]) -> float | None:
     return statistics.median((late - early) / (j - i) for (i, early), (j, late) in twos)
 
 
-@contextmanager
-def _opened(launcher: Launcher, side: Side) -> Iterator[Session]:
-    with open_session(
+def _opened(launcher: Launcher, side: Side) -> Session:
+    return open_session(
         launcher,
         side.resolved.runtime,
         side.config,
@@ -154,8 +152,7 @@ def _opened(launcher: Launcher, side: Side) -> Iterator[Session]:
         fork=side.resolved.provider.forks,
         limit_s=side.limits_s[0],
         cores=usable_cores(),
-    ) as session:
-        yield session
+    )
 
 
 def _crowds(

@@ -22,6 +22,8 @@ STORED_LIMIT = 1.05
 RULE = LATENCY.among(DECISIONS)
 _SAME = (Outcome.SAME.value, Outcome.NOT_SLOWER.value)
 _VERDICTS = (Outcome.SLOWER.value, *_SAME, Outcome.FASTER.value)
+#: Of fewer stages no scatter is told.
+_FEWEST_STAGES = 10
 #: Effects of the modelled curve, per cent.
 CURVE = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 
@@ -173,6 +175,41 @@ def _share(hits: int, count: int) -> dict[str, Any]:
         return {"hits": 0, "of": 0, "low": None, "high": None}
     low, high = interval(hits, count)
     return {"hits": hits, "of": count, "low": round(low, 3), "high": round(high, 3)}
+
+
+# whether pairs are independent
+
+
+def between_stages(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+    """Return for each subject what stages of unchanged candidates scatter by, and what they say.
+
+    Where pairs are independent both agree. Only the first `EARLY_PAIRS` of a stage are looked at: a
+    screen that ends early ends because of what it saw.
+    """
+    own = [
+        each
+        for each in decisions
+        if each.line["way"] == GATE and each.line["truth"] == "unchanged" and not each.line["error"]
+    ]
+    found = []
+    for name in sorted({each.line["subject"] for each in own}):
+        stages = [
+            duet.estimate(stage.candidate[: duet.EARLY_PAIRS], RULE)
+            for each in own
+            if each.line["subject"] == name
+            for stage in each.stages
+        ]
+        if len(stages) < _FEWEST_STAGES:
+            continue
+        found.append({
+            "subject": name,
+            "stages": len(stages),
+            "scatter_percent": round(100 * statistics.stdev(each.effect for each in stages), 2),
+            "error_percent": round(
+                100 * math.sqrt(statistics.fmean(each.error**2 for each in stages)), 2
+            ),
+        })
+    return found
 
 
 # other rules on the same pairs

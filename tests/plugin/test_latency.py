@@ -221,6 +221,15 @@ def test_measuring_what_did_not_change_is_never_red(approved: MiniProject) -> No
     }
 
 
+def test_serving_is_recorded_on_request(approved: MiniProject) -> None:
+    """The option reaches the record, and changes no verdict."""
+    assert judged(approved).serving == {}
+    item = judged(approved, "--record-serving")
+    assert (item.verdict, item.counts) == (Verdict.PASS, {"unchanged_by_hash": 1})
+    assert {load["callers"] for load in item.serving["loads"]} >= {1, 2}
+    assert item.facts["serving"]
+
+
 def test_a_renamed_model_keeps_its_baseline(approved: MiniProject) -> None:
     """Its former name is an alias."""
     shutil.rmtree(approved.models / "chain")

@@ -58,12 +58,11 @@ class Stopwatch:
         `drops` calls are made before, and not told.
         """
         wall, waited = (np.empty(calls + drops, dtype=np.int64) for _ in range(2))
-        bindings = self._turns()
         enabled = gc.isenabled()
         gc.disable()
         try:
             for index in range(calls + drops):
-                wall[index], waited[index] = self._timed(next(bindings))
+                wall[index], waited[index] = self._timed(self._turn())
         finally:
             if enabled:
                 gc.enable()
@@ -71,8 +70,7 @@ class Stopwatch:
 
     def run(self) -> None:
         """Run once on the next set, untimed."""
-        self._session.run_with_iobinding(self._bindings[self._next])
-        self._next = (self._next + 1) % len(self._bindings)
+        self._session.run_with_iobinding(self._turn())
 
     def _timed(self, binding: Any) -> tuple[int, int]:
         """Run once, till the outputs are there; return wall time and waiting for a core, ns."""
@@ -97,10 +95,10 @@ class Stopwatch:
             if result.is_tensor()
         ]
 
-    def _turns(self) -> Any:
-        while True:
-            self._next = (self._next + 1) % len(self._bindings)
-            yield self._bindings[self._next]
+    def _turn(self) -> Any:
+        """Return the binding whose turn it is."""
+        self._next = (self._next + 1) % len(self._bindings)
+        return self._bindings[self._next]
 
     def _bound(self, ort: Any, feeds: dict[str, Any], buffers: list[memoryview]) -> Any:
         """Bind a set; a first run tells the shapes for which outputs are allocated."""
