@@ -16,7 +16,7 @@ import numpy.typing as npt
 from harness.domain.compare import compare
 from harness.domain.providers import CUDA
 from harness.domain.session import NodeInfo, SessionConfig
-from harness.domain.spec import IoMode
+from harness.domain.spec import IoMode, OutputSpec
 from harness.domain.values import Values
 from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
 from harness.runtimes import gpu
@@ -309,7 +309,11 @@ class Bench:
             plain = {output: value for output, value in plain.items() if output in timed}
             provider = self._sides[arm].resolved.provider.name
             found = compare(
-                reference=plain, candidate=timed, outputs={}, provider=provider, cell=arm
+                reference=plain,
+                candidate=timed,
+                outputs=dict.fromkeys(plain, OutputSpec(finite="same-positions")),
+                provider=provider,
+                cell=arm,
             ).findings
             if found:
                 msg = f"Timed runs of the {arm} give other outputs than untimed ones"
@@ -354,7 +358,7 @@ def _too_slow(reasons: Collection[str]) -> EnvironmentProblem:
 
 def _refuse_fallback(session: Session, side: Side) -> None:
     """Refuse a session without its provider, and one whose provider runs no node."""
-    asked, facts = side.resolved.provider.ep, session.facts
+    asked, facts = side.config.provider, session.facts
     nodes = facts.placement
     if asked in facts.providers and (nodes is None or nodes.get(asked)):
         return

@@ -128,14 +128,13 @@ class Gate:
         with self._evidence.saying(f"searching where {cell} begins to fail"):
             return localise(self._evidence, cell, budget_s=budget_s)
 
-    def model_file(self, cell: Cell) -> tuple[Path, str]:
-        """Return the file of a cell's candidate, and its model hash.
+    def model_file(self, cell: Cell) -> tuple[Path, ModelFacts]:
+        """Return the file of a cell's candidate, and what inspecting it told.
 
         Raises:
             HarnessError: If there is none.
         """
-        path, facts = self._evidence.sound_file(cell)
-        return path, facts.hash
+        return self._evidence.sound_file(cell)
 
     def explain(self, cell: Cell) -> dict[str, tuple[Link, ...]]:
         """Return for each output of a cell the chain of rules that decides how it is judged.

@@ -7,6 +7,7 @@ is refused, and nothing changes where the recipe did not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +68,8 @@ HARMLESS = frozenset({
     "size.smaller",
     "nodes.fewer",
 })
+#: Findings that leave nothing to approve unless figures were asked for.
+UNMEASURED = frozenset({"baseline.missing", "baseline.incomparable"})
 #: Findings of what the spec leaves out, or no longer has: there is nothing to approve.
 NOTHING_TO_APPROVE = frozenset({
     "baseline.orphan",
@@ -97,12 +100,30 @@ class Proposal:
     """Whether its regressions are approved."""
 
 
-def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) -> list[Proposal]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Required:
+    """What the spec here asks of a part, wherever it was measured."""
+
+    cases: tuple[str, ...] = ()
+    """Of parity; all must have been judged."""
+    points: tuple[str, ...] = ()
+    """Of latency; the same."""
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the recipe that the spec decides."""
+
+
+def proposals(
+    records: Sequence[ItemRecord],
+    *,
+    accepted: Iterable[str] = (),
+    required: Callable[[Cell], Required] = lambda _: Required(),
+) -> list[Proposal]:
     """Return what the latency items of a run propose.
 
     Args:
         records: Items of one run: contract, parity and latency.
         accepted: Models, or ids of cells, whose regressions are approved.
+        required: Returns what is asked of a part.
 
     Raises:
         UsageProblem: If a record's measurement is none that this version can read.
@@ -113,7 +134,9 @@ def proposals(records: Sequence[ItemRecord], *, accepted: Iterable[str] = ()) ->
         if record.question == LATENCY.name and NOTHING_TO_APPROVE.isdisjoint(_codes(record)):
             timed.setdefault(_cell(record).part(PROVIDER_DEPTH), []).append(record)
     vouchers = _vouchers(records)
-    return [_proposal(part, group, vouchers, allowed) for part, group in timed.items()]
+    return [
+        _proposal(part, group, vouchers, allowed, required(part)) for part, group in timed.items()
+    ]
 
 
 def _vouchers(records: Sequence[ItemRecord]) -> Vouchers:
@@ -129,23 +152,41 @@ def _vouchers(records: Sequence[ItemRecord]) -> Vouchers:
 
 
 def _proposal(
-    part: Cell, timed: Sequence[ItemRecord], vouchers: Vouchers, accepted: frozenset[str]
+    part: Cell,
+    timed: Sequence[ItemRecord],
+    vouchers: Vouchers,
+    accepted: frozenset[str],
+    required: Required,
 ) -> Proposal:
     measured = [record for record in timed if record.measured]
-    refusals = [*_speaks_against(part, timed, accepted)]
+    refusals = [
+        *_speaks_against(part, timed, accepted),
+        *_not_told(timed),
+        *_lacking(LATENCY.name, part, required.points, timed),
+    ]
     notes = [
         f"{code}: {finding.get('what', '')}"
         for record in timed
         for code, finding in zip(_codes(record), record.findings, strict=True)
         if code in WORSE | HARMLESS - {"baseline.missing"}
     ]
+    held_against = frozenset(record.facts.get("control", "") for record in measured or timed)
     if not measured:
-        return Proposal(part=part, refusals=tuple(refusals), notes=tuple(notes))
-    refusals += [*_not_sound(part, vouchers), *_not_one(part, measured)]
+        return Proposal(
+            part=part, refusals=tuple(refusals), notes=tuple(notes), held_against=held_against
+        )
     first = measured[0].measured
+    recipe = _parsed(Recipe, first.get("recipe"), part)
+    judged = vouchers.get((PARITY.name, str(part)), [])
+    refusals += [
+        *_not_sound(part, vouchers),
+        *(_lacking(PARITY.name, part, required.cases, judged) if judged else ()),
+        *_not_one(part, measured),
+        *_not_asked(part, recipe, required),
+    ]
     return Proposal(
         part=part,
-        recipe=_parsed(Recipe, first.get("recipe"), part),
+        recipe=recipe,
         file_bytes=_file_bytes(first.get("file_bytes"), part),
         environment=_parsed(Environment, first.get("environment"), part),
         nodes=_parsed(dict[str, int], first.get("nodes"), part),
@@ -155,7 +196,7 @@ def _proposal(
         },
         refusals=tuple(refusals),
         notes=tuple(notes),
-        held_against=frozenset(record.facts.get("control", "") for record in measured),
+        held_against=held_against,
         is_accepted=all(_names(record) & accepted for record in measured),
     )
 
@@ -173,6 +214,37 @@ def _speaks_against(
                 yield f"{record.cell}: {code}; approve it with --accept-regression {part.model}"
             elif code not in WORSE | HARMLESS | UNSETTLED | {"known-failure"}:
                 yield f"{record.cell}: {code}: {what}"
+
+
+def _not_told(timed: Sequence[ItemRecord]) -> Iterator[str]:
+    """Yield where a record says nothing that can be believed."""
+    for record in timed:
+        if not record.findings and record.verdict is not Verdict.PASS:
+            yield f"{record.cell} is {record.verdict.value}, and its record does not say why"
+        if not record.measured and UNMEASURED.intersection(_codes(record)):
+            yield f"{record.cell} was not measured; judge it with --measure-all"
+    for cell, times in Counter(record.cell for record in timed).items():
+        if times > 1:
+            yield f"{cell} stands {times} times in this run"
+
+
+def _lacking(
+    question: str, part: Cell, names: Sequence[str], found: Sequence[ItemRecord]
+) -> Iterator[str]:
+    """Yield what the spec asks of a part and the run, maybe of a selection only, did not judge."""
+    known = {record.cell for record in found}
+    for name in names:
+        cell = str(replace(part, case=name))
+        if cell not in known:
+            yield f"{question} of {cell} was not judged in this run"
+
+
+def _not_asked(part: Cell, recipe: Recipe, required: Required) -> Iterator[str]:
+    """Yield in what a recipe is not the one that the spec here describes."""
+    for name, value in required.recipe.items():
+        if getattr(recipe, name) != value:
+            got = getattr(recipe, name)
+            yield f"{part} was measured with {name} {got}, and its spec here says {value}"
 
 
 def _not_sound(part: Cell, vouchers: Vouchers) -> Iterator[str]:
@@ -282,7 +354,7 @@ def write(
     *,
     baselines: Baselines,
     artefacts: Artefacts,
-    model_file: Callable[[Cell, Recipe], Path],
+    model_file: Callable[[Cell, Recipe, int], Path],
     aliases: Mapping[str, tuple[str, ...]],
     change: Change,
     most_bytes: float | None = None,
@@ -293,7 +365,8 @@ def write(
         found: Of `proposals`.
         baselines: Where they are written.
         artefacts: Where the controls' files go.
-        model_file: Returns the file of a part's candidate, which must have the recipe's hash.
+        model_file: Returns the file of a part's candidate, which must have the recipe's hash and
+            about this size, bytes.
         aliases: Former names of each model.
         change: Who, when, why.
         most_bytes: Size beyond which no artefact is kept; None keeps all.
@@ -301,6 +374,11 @@ def write(
     Raises:
         HarnessError: If a baseline cannot be read or written, or a model file is another one.
     """
+
+    def artefact(part: Cell, recipe: Recipe, size: int) -> str:
+        path = model_file(part, recipe, size)
+        return "" if most_bytes is not None and size > most_bytes else artefacts.put(path)
+
     with baselines.lock():
         return [
             _written(
@@ -309,11 +387,7 @@ def write(
                 aliases=aliases.get(proposal.part.model, ()),
                 change=change,
                 has=artefacts.has,
-                artefact=lambda each, recipe, size: (
-                    ""
-                    if most_bytes is not None and size > most_bytes
-                    else artefacts.put(model_file(each, recipe))
-                ),
+                artefact=artefact,
             )
             for proposal in found
         ]
@@ -364,8 +438,11 @@ def _written(
 
 
 def _held(proposal: Proposal, before: Entry | None) -> Proposal:
-    """Return the proposal, refused if another baseline than the one here judged it."""
-    if before is None or proposal.recipe in (None, before.recipe) or proposal.is_accepted:
+    """Return the proposal, refused if another baseline than the one here judged it, or none."""
+    if proposal.recipe is None and before is None and not proposal.refusals:
+        told = f"{proposal.part} was not measured, and has no baseline; judge it with --measure-all"
+        return replace(proposal, refusals=(told,))
+    if before is None or proposal.recipe == before.recipe or proposal.is_accepted:
         return proposal
     others = proposal.held_against - {before.recipe.model}
     if not others:

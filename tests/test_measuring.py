@@ -16,7 +16,7 @@ from harness import measuring
 from harness.domain.providers import BUILTIN
 from harness.domain.session import SessionConfig
 from harness.domain.spec import IoMode
-from harness.errors import EnvironmentProblem, ModelFileError
+from harness.errors import EnvironmentProblem, ModelFileError, RunFailed
 from harness.measuring import WEIGHED, Bench, Side
 from harness.runtimes import sessions
 from harness.runtimes.launchers import LocalLauncher
@@ -41,6 +41,7 @@ def bench(
     folder: Path,
     seed: int = 0,
     *,
+    op: str = "Relu",
     device: str = "",
     io_mode: IoMode = "host",
 ) -> Bench:
@@ -50,11 +51,12 @@ def bench(
         launcher: Starts the workers.
         folder: For the model.
         seed: Of all that is drawn.
+        op: What the model's only node does.
         device: What the provider, which is the CPU's, says of its memory.
         io_mode: Where inputs and outputs lie.
     """
     ends = [tensor_info(name, shape=[2, 3]) for name in ("x", "y")]
-    model = make_model([helper.make_node("Relu", ["x"], ["y"])], ends[:1], ends[1:])
+    model = make_model([helper.make_node(op, ["x"], ["y"])], ends[:1], ends[1:])
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
     side = Side(
@@ -105,6 +107,21 @@ def test_memory_is_taken_where_no_layout_is_drawn(
         assert len(arm.startup_ns) == len(arm.medians_ns) == ROUNDS
     peaks = [each for arm in found.arms.values() for each in arm.memory_bytes]
     assert max(peaks) - min(peaks) < 2**20
+
+
+def test_what_is_not_finite_is_the_same_in_timed_and_untimed_runs(
+    launcher: LocalLauncher, tmp_path: Path
+) -> None:
+    """A model whose right output has infinities can be timed: parity judges its values."""
+    found = bench(launcher, tmp_path, op="Log")  # of zeros
+    found.round(("candidate", "control"))
+    assert found.arms["candidate"].calls > 0
+
+
+def test_timed_runs_with_other_outputs_are_told(launcher: LocalLauncher, tmp_path: Path) -> None:
+    """What draws new numbers in every run cannot be timed, as its work is not known."""
+    with pytest.raises(RunFailed, match=r"Timed runs of the .* give other outputs"):
+        bench(launcher, tmp_path, op="RandomNormalLike").round(("candidate", "control"))
 
 
 def test_a_seed_draws_the_same_layouts_again(

@@ -19,7 +19,7 @@ from harness.domain.verdict import Verdict
 from harness.errors import ModelFileError, UsageProblem
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import Baselines
-from harness.refresh import Written, proposals, write
+from harness.refresh import Required, Written, proposals, write
 from harness.results.record import ItemRecord
 from harness.testing import linear_model
 from tests.baselines import CHANGE, ENVIRONMENT, MODEL, baseline, local, recipe, timing
@@ -95,7 +95,8 @@ class Store:
             most_bytes=most_bytes,
         )
 
-    def _file(self, part: Cell, of: Recipe) -> Path:
+    def _file(self, part: Cell, of: Recipe, size: int) -> Path:
+        assert size == measured()["file_bytes"]
         if of.model != self.here:
             msg = f"The model of '{part}' here is not the one that was measured"
             raise ModelFileError(msg, code="baseline.control")
@@ -267,6 +268,68 @@ def test_a_latency_item_of_no_cell_is_told(cell: str) -> None:
     """Its id has four places."""
     with pytest.raises(UsageProblem, match="is not the id of a latency item"):
         proposals(sound(item("latency", cell, of=measured())))
+
+
+def test_every_point_and_case_of_the_spec_must_have_been_judged() -> None:
+    """A run with -k, or one that was cut short, approves nothing."""
+    required = Required(cases=("one", "two"), points=("batch1", "batch8"))
+    (proposal,) = proposals(sound(item(of=measured())), required=lambda _: required)
+    assert proposal.refusals == (
+        "latency of mnist/fp32/cpu/batch8 was not judged in this run",
+        "parity of mnist/fp32/cpu/two was not judged in this run",
+    )
+    whole = [item("latency", "mnist/fp32/cpu/batch8", of=measured()),
+             item("parity", "mnist/fp32/cpu/two")]  # fmt: skip
+    (proposal,) = proposals([*sound(item(of=measured())), *whole], required=lambda _: required)
+    assert proposal.refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("provider", "CUDAExecutionProvider"), ("threads", 4), ("optimization", "disabled")],
+)
+def test_the_recipe_must_be_the_one_that_the_spec_describes(name: str, value: object) -> None:
+    """Else a recipe that somebody edited would be the next control."""
+    required = Required(recipe={name: getattr(recipe(), name)})
+    run = sound(item(of=measured(recipe(**{name: value}))))
+    (proposal,) = proposals(run, required=lambda _: required)
+    says = f"measured with {name} {value}, and its spec here says {getattr(recipe(), name)}"
+    assert proposal.refusals == (f"{PART} was {says}",)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.ERROR, Verdict.SKIP])
+def test_a_verdict_without_a_finding_is_not_believed(verdict: Verdict) -> None:
+    """A judged item says why it did not pass."""
+    run = sound(item("latency", CELL, verdict=verdict, of=measured()))
+    told = f"{CELL} is {verdict.value}, and its record does not say why"
+    assert refusals(run, "mnist") == (told,)
+
+
+def test_an_item_that_stands_twice_is_refused() -> None:
+    """Which of the two holds cannot be known."""
+    run = sound(item(of=measured()), item(of=measured()))
+    assert refusals(run) == (f"{CELL} stands 2 times in this run",)
+
+
+@pytest.mark.parametrize("code", ["baseline.missing", "baseline.incomparable"])
+def test_what_was_not_measured_cannot_be_approved(code: str) -> None:
+    """Acceptance does not measure: the run lacked --measure-all."""
+    run = sound(item("latency", CELL, code, verdict=Verdict.SKIP))
+    assert f"{CELL} was not measured; judge it with --measure-all" in refusals(run, "mnist")
+
+
+def test_what_was_unchanged_there_and_has_no_baseline_here_is_refused(store: Store) -> None:
+    """Nothing was measured, so nothing can be written; another baseline's word does not count."""
+    run = sound(item(control=MODEL))
+    (told,) = store.write(run)
+    assert told.proposal.refusals == (
+        "mnist/fp32/cpu was not measured, and has no baseline; judge it with --measure-all",
+    )
+    store.baselines.write(baseline())
+    (told,) = store.write(run)
+    assert not told.is_refused
+    (told,) = store.write(sound(item(control=OTHER)))
+    assert "was not held against the baseline that is here" in told.proposal.refusals[0]
 
 
 def test_a_finding_without_a_code_is_told() -> None:

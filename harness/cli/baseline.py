@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.domain.questions import Question
     from harness.errors import UsageProblem
     from harness.pipeline import Gate
-    from harness.refresh import Written
+    from harness.refresh import Required, Written
     from harness.results.record import ItemRecord
 
 app = typer.Typer(
@@ -86,12 +86,16 @@ def refresh(
     given = None if from_run is None else _recorded(from_run)
     with desk.gate(provider or (), measures_all=measure_all) as (gate, cells):
         records = _judged(gate, desk, cells) if given is None else given
-        found = proposals(records, accepted=accept_regression or ())
+        found = proposals(
+            [each for each in records if each.cell.partition("/")[0] in desk.models],
+            accepted=accept_regression or (),
+            required=lambda part: _required(desk, part),
+        )
         written = write(
-            [each for each in found if each.part.model in desk.models],
+            found,
             baselines=desk.approved.baselines,
             artefacts=desk.approved.artefacts,
-            model_file=lambda part, recipe: _same_model(gate, desk, part, recipe),
+            model_file=lambda *told: _same_model(gate, desk, *told),
             aliases={name: each.spec.aliases for name, each in desk.models.items()},
             change=_change(desk.project.root, reason),
             most_bytes=desk.most_bytes,
@@ -160,23 +164,56 @@ def _judged(gate: Gate, desk: Desk, cells: Sequence[Cell]) -> list[ItemRecord]:
     return found
 
 
-def _same_model(gate: Gate, desk: Desk, part: Cell, recipe: Recipe) -> Path:
+def _required(desk: Desk, part: Cell) -> Required:
+    """Return what the spec here asks of a part."""
+    from harness.domain.providers import find
+    from harness.refresh import Required
+    from harness.runtimes.registry import known_providers
+
+    provider = find(part.provider, known_providers(desk.project.settings))
+    model = desk.models[part.model]
+    session, latency = model.spec.session, model.spec.latency
+    return Required(
+        cases=model.case_names(),
+        points=tuple(model.points()),
+        recipe={
+            "provider": provider.ep,
+            "threads": latency.threads or session.threads,
+            "optimization": session.optimization,
+            "config": session.config,
+            "custom_ops": session.custom_ops,
+        },
+    )
+
+
+def _same_model(gate: Gate, desk: Desk, part: Cell, recipe: Recipe, size: int) -> Path:
     """Return the candidate's file, which must be the one that was measured."""
     from harness.cli.names import known_name
+    from harness.domain.latency import GROWTH
     from harness.errors import ModelFileError
 
     variants = desk.models[part.model].spec.variant_names()
     known_name(part.variant, variants, "variant", where=str(part))
-    path, found = gate.model_file(part)
-    if found == recipe.model:
-        return path
+    path, facts = gate.model_file(part)
+    if facts.hash == recipe.model:
+        if abs(size - facts.size_bytes) <= GROWTH * facts.size_bytes:
+            return path
+        msg = f"The file of '{part}' here is not as large as the one that was measured"
+        raise ModelFileError(
+            msg,
+            code="baseline.control",
+            where=str(path),
+            expected=f"within {GROWTH:.0%} of {size:,} bytes",
+            got=f"{facts.size_bytes:,} bytes, external data included",
+            next_step="take the record as --harness-json wrote it",
+        )
     msg = f"The model of '{part}' here is not the one that was measured"
     raise ModelFileError(
         msg,
         code="baseline.control",
         where=str(path),
         expected=f"model hash {recipe.model}",
-        got=found,
+        got=facts.hash,
         next_step="check out the commit of the run, or measure here without --from-run",
     )
 

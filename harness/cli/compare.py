@@ -77,34 +77,64 @@ def compare(
     from harness.runtimes.launchers import LocalLauncher
     from harness.runtimes.quiet import Quiet
 
-    other = candidate or control
+    candidate = candidate or control
     if plot is not None:
-        _check_plot(plot, control, other)
-    for file in (control, other):
+        _check_plot(plot, control, candidate)
+    for file in (control, candidate):
         check_file(file)
-    _refuse_same(control, other, provider, against)
+    _refuse_same(control, candidate, provider, against)
     check_scipy()
     seed = secrets.randbits(32) if seed is None else seed
-    with LocalLauncher() as launcher, saying(f"measuring {control.name} and {other.name}") as say:
+    with (
+        LocalLauncher() as launcher,
+        saying(f"measuring {control.name} and {candidate.name}") as say,
+    ):
         runtimes = open_project().runtimes(launcher)
         with _drafted(control, launcher, runtimes) as model:
             sets = _sets(model, _sizes(dim or (), model.spec))
-            ours = _side(other, provider, runtimes, threads)
+            ours = _side(candidate, provider, runtimes, threads)
             theirs = _side(control, against or provider, runtimes, threads)
             duet = Duet(launcher, candidate=ours, control=theirs, sets=sets, seed=seed)
             with Quiet(say=say).exclusive():
                 duet.judge()
                 why = _explained(launcher, _outcome(duet), ours, theirs, sets)
-    names = (_named(other, provider), _named(control, against or provider))
+            other = _other_outputs(launcher, ours, theirs, sets[0])
+    names = (_named(candidate, provider), _named(control, against or provider))
     if plot is not None:
         _draw(plot, duet, names, seed)
     if as_json:
-        print_json({**_plain(duet, sets, seed), "explanation": _plain_explanation(why)})
+        told = {"explanation": _plain_explanation(why), "other_outputs": other}
+        print_json({**_plain(duet, sets, seed), **told})
     else:
-        told = [f"  {line}" for line in (why.lines() if why else ())]
-        print(*_lines(duet, names, sets, seed), *told, sep="\n")
+        lines = [*(why.lines() if why else ()), *(f"outputs:  {each}" for each in other)]
+        print(*_lines(duet, names, sets, seed), *(f"  {line}" for line in lines), sep="\n")
     fine = {Outcome.SAME, Outcome.NOT_SLOWER, Outcome.FASTER}
     raise typer.Exit(0 if duet.latency.outcome in fine else 1)
+
+
+def _other_outputs(launcher: Launcher, candidate: Side, control: Side, feeds: Values) -> list[str]:
+    """Return in what the outputs of one run differ beyond the tolerance table; in words."""
+    from harness.domain.compare import compare as compare_outputs
+    from harness.domain.spec import OutputSpec
+    from harness.runtimes.sessions import open_session
+
+    found = []
+    for side in (candidate, control):
+        resolved, (load_s, run_s) = side.resolved, side.limits_s
+        forks = resolved.provider.forks
+        with open_session(
+            launcher, resolved.runtime, side.config, side.path, fork=forks, limit_s=load_s
+        ) as session:
+            found.append(session.run(feeds, limit_s=run_s).outputs)
+    ours, theirs = found
+    findings = compare_outputs(
+        reference=theirs,
+        candidate=ours,
+        outputs=dict.fromkeys(theirs, OutputSpec(finite="same-positions")),
+        provider=candidate.resolved.provider.name,
+        cell="the candidate",
+    ).findings
+    return [each.what for each in findings]
 
 
 def _check_plot(file: Path, *models: Path) -> None:

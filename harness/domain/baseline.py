@@ -6,6 +6,7 @@ told belongs to the environment in which it was read. `harness.files.baselines` 
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -13,11 +14,15 @@ from typing import Any, ClassVar, Literal
 
 from harness.domain.cells import Cell, short_name
 from harness.domain.environment import Environment
-from harness.domain.spec import STRICT, IoMode
+from harness.domain.spec import STRICT, IoMode, Level
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _QUANTILE = re.compile(r"p[1-9][0-9]?")
+#: What the clock counts in.
+TICK_MS = 1e-6
+#: Workers of one recipe never differ by a factor of e^10.
+MOST_SPREAD = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Recipe:
     """Provider options."""
     threads: int = 1
     """Intra-op threads."""
-    optimization: str = "all"
+    optimization: Level = "all"
     """Graph optimisation level."""
     config: dict[str, str] = field(default_factory=dict)
     """Session configuration entries."""
@@ -93,6 +98,14 @@ class Change:
     reason: str
     harness: str
     """Version of onnx-harness."""
+
+    def __post_init__(self) -> None:
+        """Check the time."""
+        try:
+            datetime.datetime.fromisoformat(self.when)
+        except ValueError:
+            msg = f"'when' must be a time as ISO 8601 writes it, got '{self.when}'"
+            raise ValueError(msg) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +172,12 @@ class Timing:
     def __post_init__(self) -> None:
         """Refuse what no clock and no memory counter can have told."""
         for name in ("p50_ms", "startup_ms"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                msg = f"'{name}' must be a time above 0, got {getattr(self, name)}"
+            if not TICK_MS <= getattr(self, name) < math.inf:
+                msg = f"'{name}' must be a time from {TICK_MS:g} ms, got {getattr(self, name)}"
                 raise ValueError(msg)
         for name in ("spread", "startup_spread"):
-            if not 0 <= getattr(self, name) < math.inf:
-                msg = f"'{name}' must be 0 or above, got {getattr(self, name)}"
+            if not 0 <= getattr(self, name) <= MOST_SPREAD:
+                msg = f"'{name}' must be from 0 to {MOST_SPREAD:g}, got {getattr(self, name)}"
                 raise ValueError(msg)
         if min(self.workers, self.calls) < 1 or min(self.memory_bytes, self.gpu_bytes) < 0:
             msg = "'workers' and 'calls' must be at least 1, bytes at least 0"

@@ -7,6 +7,7 @@ there is no error here. Nothing but `write` and `write_local` changes a file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -73,17 +74,37 @@ class Baselines:
         return found
 
     def models(self, environment_id: str = "") -> list[str]:
-        """Return the names of all portable files, or of an environment's, in order."""
+        """Return the names of all portable files, or of an environment's, in order.
+
+        Raises:
+            SpecError: If something else than a folder lies there.
+        """
+        self._refuse_a_file()
         return sorted(path.stem for path in _json_files(self.folder / environment_id))
 
     def environments(self) -> list[str]:
         """Return the folders that hold figures, in order."""
+        self._refuse_a_file()
         try:
             folders = [entry for entry in self.folder.iterdir() if entry.is_dir()]
         except OSError:
             return []
         return sorted(
             entry.name for entry in folders if entry.name != ARTEFACTS and any(_json_files(entry))
+        )
+
+    def _refuse_a_file(self) -> None:
+        """Refuse what is no folder: it would look like one without baselines."""
+        if self.folder.is_dir() or not os.path.lexists(self.folder):
+            return
+        msg = f"'{self.folder}' is no folder"
+        raise SpecError(
+            msg,
+            code="baseline.unreadable",
+            where=str(self.folder),
+            expected="the folder of the baselines, or nothing",
+            got="a broken link" if self.folder.is_symlink() else "a file",
+            next_step="move it away, or name the folder with --baselines",
         )
 
     def write(self, baseline: Baseline) -> None:

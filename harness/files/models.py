@@ -307,6 +307,13 @@ def _latency_faults(spec: ModelSpec) -> list[str]:
         for budget in latency.budget
         if budget.batch not in {None, *latency.batch}
     ]
+    declared = {short_name(name) for name in spec.providers}
+    faults += [
+        f"'latency.budget' is for the provider '{budget.provider}', which 'providers' lacks; "
+        + did_you_mean(budget.provider, declared, f"it has {', '.join(sorted(declared))}")
+        for budget in latency.budget
+        if budget.provider not in declared
+    ]
     return faults
 
 

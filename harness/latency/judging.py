@@ -103,7 +103,8 @@ class LatencyJudge:
         if plan.control is not None and self._is_measured(plan):
             findings, receipt = self._by_duet(self._docket.settled(cell))
         elif plan.is_unchanged and not self._budgets(plan):
-            return (), self._with_serving(plan, _unchanged(plan))
+            receipt = _unchanged(plan).plus(facts=self._budget_facts(plan))
+            return _same_runtime(plan), self._with_serving(plan, receipt)
         else:
             findings, receipt = self._by_itself(plan)
         return (*findings, *_size_findings(plan)), self._with_serving(plan, receipt)
@@ -278,6 +279,14 @@ class LatencyJudge:
             and points.get(budget.batch) == plan.cell.case
         ]
 
+    def _budget_facts(self, plan: Plan) -> dict[str, str]:
+        """Return in words that budgets are declared, and none is for this cell here."""
+        declared = self._evidence.model(plan.cell).spec.latency.budget
+        if not declared or self._budgets(plan):
+            return {}
+        where = f"{short_name(plan.cell.provider)} in environment {self._environment(plan).id}"
+        return {"budgets": f"none of {len(declared)} is for {plan.cell.case} on {where}"}
+
     def _budget_findings(self, plan: Plan, arm: Arm) -> Iterator[Finding]:
         for budget in self._budgets(plan):
             calls_ms = (np.concatenate(arm.calls_ns) / 1e6).tolist()
@@ -307,6 +316,7 @@ class LatencyJudge:
         return Receipt(
             counts={"calls_timed": calls},
             facts={**_identity(plan), "environment": environment.id, **facts,
+                   **self._budget_facts(plan),
                    "workers": str(len(arm.medians_ns)), "beside_busy": f"{arm.waited:,} calls",
                    **load(), "seed": str(self._options.seed)},
             measured=measured,
@@ -346,6 +356,21 @@ def _unchanged(plan: Plan) -> Receipt:
     approved = plan.control_recipe or plan.recipe
     facts = {"judged": "unchanged by hash", "control": approved.model, **_identity(plan)}
     return Receipt(counts={"unchanged_by_hash": 1}, facts=facts)
+
+
+def _same_runtime(plan: Plan) -> tuple[Finding, ...]:
+    """Return that nothing was compared where a runtime was to be held against itself."""
+    if plan.told.is_baseline:
+        return ()
+    finding = Finding(
+        code="baseline.incomparable",
+        what=f"'{plan.cell}' was held against its own runtime: there is nothing to compare",
+        where="--against-runtime",
+        expected="a runtime with another build of ONNX Runtime",
+        got=str(plan.recipe.build),
+        next_step="see `onnx-harness runtime list`; --measure-all measures it all the same",
+    )
+    return (finding,)
 
 
 def _identity(plan: Plan) -> dict[str, str]:

@@ -14,7 +14,7 @@ from harness.domain.inputs import hash_values
 from harness.domain.latency import Told
 from harness.domain.spec import CaseSpec
 from harness.domain.values import Values, leaves
-from harness.errors import EnvironmentProblem, HarnessError
+from harness.errors import EnvironmentProblem, HarnessError, SpecError
 from harness.evidence import Evidence
 from harness.files import cases
 from harness.files.artefacts import Artefacts
@@ -127,7 +127,7 @@ class Planner:
                 provider=resolved.provider.ep,
                 options=config.options,
                 threads=threads,
-                optimization=config.optimization,
+                optimization=model.spec.session.optimization,
                 config=config.config,
                 custom_ops=model.spec.session.custom_ops,
                 io_mode=io_mode,
@@ -194,9 +194,12 @@ class Planner:
 
         Raises:
             HarnessError: If its runtime or its file cannot be had; code `baseline.incomparable`,
-                or `baseline.control` if the file is another one than was approved.
+                `baseline.control` if the file is another one than was approved, or
+                `baseline.unreadable` if it is a recipe for another provider.
         """
         recipe = entry.recipe
+        if recipe.provider != plan.recipe.provider:
+            raise _other_provider(plan, recipe)
         if recipe.io_mode != plan.recipe.io_mode:
             raise _other_quantity(plan, recipe)
         resolved = self._runtime_of(plan, recipe)
@@ -237,6 +240,20 @@ class Planner:
             got=f"the candidate's {plan.recipe.build}",
             next_step=next_step,
         )
+
+
+def _other_provider(plan: Plan, approved: Recipe) -> SpecError:
+    """Return what no refresh writes: such a control would fall back, and be held for another."""
+    key = entry_key(plan.cell)
+    return SpecError(
+        f"Baseline of '{plan.cell}' is a recipe for another provider",
+        code="baseline.unreadable",
+        where=f"baseline of '{plan.cell.model}', entries.{key}.recipe.provider",
+        expected=f"'{plan.recipe.provider}', as '{key}' says",
+        got=f"'{approved.provider}'",
+        next_step="take the file back from version control; or delete the entry, then "
+        f"`onnx-harness baseline refresh --model {plan.cell.model} --reason '...'`",
+    )
 
 
 def _other_quantity(plan: Plan, approved: Recipe) -> EnvironmentProblem:

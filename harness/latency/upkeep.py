@@ -9,6 +9,7 @@ from harness.domain.baseline import LocalBaseline, entry_key
 from harness.domain.baseline_changes import Stored
 from harness.domain.cells import PROVIDER_DEPTH, parts, short_name
 from harness.domain.findings import Finding, from_error
+from harness.domain.providers import BUILTIN
 from harness.errors import HarnessError, SpecError, UsageProblem
 from harness.files.artefacts import Artefacts
 from harness.files.baselines import SUFFIX, Baselines
@@ -49,6 +50,7 @@ def audit(
         findings=(
             *map(from_error, (*broken, *stored.broken.values())),
             *_missing(stored, models, providers),
+            *_of_other_recipes(stored, models),
             *(finding(orphan) for orphan in orphans if not orphan.environment),
             *_bad_controls(stored, artefacts),
         ),
@@ -80,6 +82,33 @@ def _missing(stored: Stored, models: Models, providers: tuple[str, ...]) -> Iter
                     next_step=f"onnx-harness baseline refresh --model {model.name} "
                     f"--provider {part.provider} --reason '...'",
                 )
+
+
+def _of_other_recipes(stored: Stored, models: Models) -> Iterator[Finding]:
+    """Yield entries that no candidate of their cell is ever held against."""
+    for model in models.values():
+        if isinstance(model, BrokenModel) or model.spec.latency.not_applicable is not None:
+            continue
+        name = next((each for each in names_of(model) if each in stored.files()), model.name)
+        for part in parts(model.timed_cells(), PROVIDER_DEPTH):
+            key, short = entry_key(part), short_name(part.provider)
+            entry, provider = stored.entry(name, key), BUILTIN.get(short)
+            if entry is None or provider is None:
+                continue
+            mode = model.spec.latency.io_mode if provider.device else "host"
+            wanted = {"provider": provider.ep, "io_mode": mode}
+            for field, value in wanted.items():
+                if getattr(entry.recipe, field) != value:
+                    yield Finding(
+                        code="baseline.incomparable",
+                        what=f"The recipe of '{part}' is never held against its cell: another "
+                        f"'{field}'",
+                        where=f"'{name}{SUFFIX}', entries.{key}.recipe.{field}",
+                        expected=f"'{value}'",
+                        got=f"'{getattr(entry.recipe, field)}'",
+                        next_step=f"onnx-harness baseline refresh --model {model.name} "
+                        f"--provider {short} --reason '...'",
+                    )
 
 
 def _timed_on(model: Model, providers: tuple[str, ...]) -> tuple[str, ...]:

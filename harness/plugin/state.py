@@ -191,14 +191,21 @@ class HarnessState:
         return list(parts(cells, depth))
 
     def _found_orphans(self) -> dict[Cell, Finding]:
-        """Return the baselines that this run would pass over because they have no cell."""
-        return orphan_items(
-            Baselines(self.options.baselines),
-            self.models,
-            loaded=self._loaded,
-            providers=self.options.providers,
-            is_narrowed=bool(self.options.model_globs) or not self.options.belong_together,
-        )
+        """Return the baselines that this run would pass over because they have no cell.
+
+        Raises:
+            pytest.UsageError: If there is something else than a folder of baselines.
+        """
+        try:
+            return orphan_items(
+                Baselines(self.options.baselines),
+                self.models,
+                loaded=self._loaded,
+                providers=self.options.providers,
+                is_narrowed=bool(self.options.model_globs) or not self.options.belong_together,
+            )
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def _providers(self) -> tuple[str, ...]:
         """Return the providers asked for, else the declared ones that are usable here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,34 @@ def test_a_missing_and_a_changed_control_fail_the_check(
     assert missing.json["findings"][0]["what"] == (
         f"Control '{path.name}' is not in the artefact store, and 'tiny/fp32/cpu' names it"
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("provider", "CUDAExecutionProvider"), ("io_mode", "device")]
+)
+def test_a_recipe_that_no_candidate_is_held_against_fails_the_check(
+    command: Command, sound: MiniProject, field: str, value: Any
+) -> None:
+    """The gate would be as silent about its cell as about one without a baseline."""
+    (entry,) = stored(sound).entries.values()
+    other = replace(entry, recipe=replace(entry.recipe, **{field: value}))
+    write(sound, replace(stored(sound), entries={"fp32/cpu": other}))
+    result = command("baseline", "check", "--json")
+    assert (result.code, codes(result)) == (1, ["baseline.incomparable"])
+    assert result.json["findings"][0]["got"] == f"'{value}'"
+
+
+@pytest.mark.parametrize("verb", ["check", "prune", "show"])
+def test_baselines_that_are_no_folder_are_told(
+    command: Command, project: MiniProject, verb: str
+) -> None:
+    """They would look like none at all."""
+    add_model(project)
+    project.write("baselines", "oops")
+    result = command("baseline", verb)
+    assert result.code != 0
+    assert "baselines' is no folder" in result.err
+    assert (project.root / "baselines").read_text() == "oops"
 
 
 def test_a_control_that_was_not_kept_is_not_missed(command: Command, sound: MiniProject) -> None:

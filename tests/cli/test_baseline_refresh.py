@@ -129,6 +129,18 @@ def _failing_parity(values: dict[str, Any]) -> None:
             each |= {"verdict": "FAIL", "findings": [{"code": "parity.tolerance", "what": "far"}]}
 
 
+def _with_two_threads(values: dict[str, Any]) -> None:
+    for each in values["items"]:
+        if each["question"] == "latency":
+            each["measured"]["recipe"]["threads"] = 2
+
+
+def _of_another_size(values: dict[str, Any]) -> None:
+    for each in values["items"]:
+        if each["question"] == "latency":
+            each["measured"]["file_bytes"] *= 2
+
+
 def _unsettled(values: dict[str, Any]) -> None:
     for each in values["items"]:
         if each["question"] == "latency":
@@ -141,8 +153,12 @@ def _unsettled(values: dict[str, Any]) -> None:
         (_without_parity, "refused: parity of tiny/fp32/cpu was not judged in this run"),
         (_failing_parity, "refused: parity of tiny/fp32/cpu/one is FAIL: parity.tolerance: far"),
         (_unsettled, "refused: tiny/fp32/cpu/one is not settled: latency.undecided"),
+        (
+            _with_two_threads,
+            "refused: tiny/fp32/cpu was measured with threads 2, and its spec here says 1",
+        ),
     ],
-    ids=["no parity", "parity fails", "unsettled"],
+    ids=["no parity", "parity fails", "unsettled", "other threads"],
 )
 def test_what_nobody_vouches_for_is_refused(
     tiny: MiniProject, refresh: Callable[..., Result], change: Change, says: str
@@ -177,6 +193,7 @@ def _not_timed(values: dict[str, Any]) -> None:
     ("change", "says"),
     [
         (_of_another_variant, "variant 'gone'"),
+        (_of_another_size, "is not as large as the one that was measured"),
         (_of_a_gone_model, "no latency item of the chosen models"),
         (_not_timed, "no latency item of the chosen models"),
         (_against_runtime, "expected: a run without --against-runtime"),

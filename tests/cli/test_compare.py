@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from harness.duets import Duet
 from harness.errors import RunFailed
@@ -51,9 +51,10 @@ def test_a_model_with_twice_the_layers_is_slower(project: MiniProject, command: 
         *("p50", "interval", "screen", "confirmation 1", "confirmation 2"),
         *("start-up", "memory", "inputs", "measured", "seed", "profile"),
     ]
-    assert "slower" in labels[11:-1]
-    assert lines[-1].startswith("  graph:    ")
-    assert {"MatMul 20 -> 40", "Relu 20 -> 40"} == {*lines[-1][12:].split("; ")}
+    assert "slower" in labels[11:-2]
+    assert labels[-2:] == ["graph", "outputs"]
+    assert {"MatMul 20 -> 40", "Relu 20 -> 40"} == {*lines[-2][12:].split("; ")}
+    assert "lacks output 'v19'" in lines[-1]
     assert lines[8] == "  inputs:   4 sets of x [8, 48]"
     assert lines[10] == "  seed:     1"
 
@@ -69,6 +70,20 @@ def test_a_copy_is_never_called_slower_or_faster(project: MiniProject, command: 
     assert told["calls"] > 0
     assert told["inputs"] == {"x": [1, WIDTH]}
     assert told["explanation"] is None
+    assert told["other_outputs"] == []
+
+
+def test_other_values_are_told_beside_the_speed(project: MiniProject, command: Command) -> None:
+    """A candidate that gives something else may well be as fast."""
+    control, candidate = write(project.root / "a.onnx", 3), project.root / "b.onnx"
+    model = onnx.load(control)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(
+        np.eye(WIDTH, dtype=np.float32), model.graph.initializer[0].name
+    ))  # fmt: skip
+    onnx.save(model, candidate)
+    told = command("compare", control, candidate, "--json").json
+    assert told["other_outputs"]
+    assert "'v2'" in told["other_outputs"][0]
 
 
 def test_the_picture_and_the_reasons_of_a_faster_candidate(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +46,13 @@ def test_an_impossible_entry(artefact: str, size: int, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("when", ["yesterday", "", "2026-13-01T10:00:00+00:00"])
+def test_an_impossible_time_of_a_change(when: str) -> None:
+    """Who approved it when is read by people and by `history`."""
+    with pytest.raises(ValueError, match=rf"'when' must be a time .* got '{re.escape(when)}'"):
+        replace(CHANGE, when=when)
+
+
 def test_a_control_that_is_not_kept() -> None:
     """An entry may lack its artefact: large models are not stored."""
     assert Entry(recipe=recipe(), artefact="", file_bytes=1, change=CHANGE).artefact == ""
@@ -57,13 +66,15 @@ COUNTS = "'workers' and 'calls' must be at least 1, bytes at least 0"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p50_ms": 0.0}, "'p50_ms' must be a time above 0, got 0.0"),
-        ({"p50_ms": math.nan}, "'p50_ms' must be a time above 0, got nan"),
-        ({"startup_ms": math.inf}, "'startup_ms' must be a time above 0, got inf"),
-        ({"startup_ms": -1.0}, "'startup_ms' must be a time above 0, got -1.0"),
-        ({"spread": -0.1}, "'spread' must be 0 or above, got -0.1"),
-        ({"spread": math.nan}, "'spread' must be 0 or above, got nan"),
-        ({"startup_spread": math.inf}, "'startup_spread' must be 0 or above, got inf"),
+        ({"p50_ms": 0.0}, "'p50_ms' must be a time from 1e-06 ms, got 0.0"),
+        ({"p50_ms": 1e-30}, "'p50_ms' must be a time from 1e-06 ms, got 1e-30"),
+        ({"p50_ms": math.nan}, "'p50_ms' must be a time from 1e-06 ms, got nan"),
+        ({"startup_ms": math.inf}, "'startup_ms' must be a time from 1e-06 ms, got inf"),
+        ({"startup_ms": -1.0}, "'startup_ms' must be a time from 1e-06 ms, got -1.0"),
+        ({"spread": -0.1}, "'spread' must be from 0 to 10, got -0.1"),
+        ({"spread": 1e300}, "'spread' must be from 0 to 10, got 1e+300"),
+        ({"spread": math.nan}, "'spread' must be from 0 to 10, got nan"),
+        ({"startup_spread": math.inf}, "'startup_spread' must be from 0 to 10, got inf"),
         ({"workers": 0}, COUNTS),
         ({"calls": 0}, COUNTS),
         ({"memory_bytes": -1}, COUNTS),

@@ -229,7 +229,7 @@ def test_a_stored_number_gates_beyond_what_it_scatters_by(
         assert told.got.endswith("median of 8 workers")
 
 
-@pytest.mark.parametrize("spread", [0.4, 5.0, 1e6])
+@pytest.mark.parametrize("spread", [0.4, 5.0, 10.0])
 @pytest.mark.parametrize("ratio", [0.001, 1.0, 1000.0])
 def test_a_stored_number_that_scatters_too_much_judges_nothing(spread: float, ratio: float) -> None:
     """A limit that nothing breaks would look like a pass."""

@@ -326,7 +326,7 @@ def test_impossible_figures(store: Baselines) -> None:
     problem = refused(lambda: store.local("mnist", ID))
     key = "entries.fp32/cpu.points.batch1"
     assert problem.where == f"{path}, {key}"
-    assert problem.got == f"'{key}' 'p50_ms' must be a time above 0, got -1.25"
+    assert problem.got == f"'{key}' 'p50_ms' must be a time from 1e-06 ms, got -1.25"
 
 
 def test_a_folder_where_a_file_belongs(store: Baselines) -> None:
@@ -342,7 +342,8 @@ def test_a_file_where_the_folder_belongs(store: Baselines) -> None:
     store.folder.write_text("")
     problem = refused(lambda: store.portable("mnist"))
     assert problem.what == "Baseline cannot be read: Not a directory"
-    assert (store.models(), store.environments()) == ([], [])
+    for read in (store.models, store.environments):
+        assert refused(read).what == f"'{store.folder}' is no folder"
 
 
 def test_a_link_that_leads_nowhere(store: Baselines) -> None:

@@ -91,6 +91,26 @@ PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {input
             "'properties.padding.mask' has no dimension 'batch'",
         ),
         (
+            file_spec(more='[[latency.budget]]\nenvironment = "*"\nmax_ms = 1\nprovider = "cuda"'),
+            "'latency.budget' is for the provider 'cuda', which 'providers' lacks; it has cpu",
+        ),
+        (
+            file_spec(more='[[latency.budget]]\nenvironment = " "\nmax_ms = 1'),
+            "'latency.budget[0]' 'environment' must be an environment id or a glob, got none",
+        ),
+        (
+            file_spec(more='[[latency.budget]]\nenvironment = "*"\nmax_ms = 1\nbatch = 2'),
+            "'latency.budget' is for batch 2, which is not timed",
+        ),
+        (
+            file_spec(more="[latency]\nslowdown = 0.0005"),
+            "'latency' 'slowdown' must be from 0.001 to 1, got 0.0005",
+        ),
+        (
+            file_spec(more="[latency]\nslowdown = 0.011"),
+            "'latency' what loosens a check needs a 'reason'",
+        ),
+        (
             file_spec(case='[[case]]\nname = "a"\ndims = { bacth = 1 }'),
             "'case.a.dims.bacth' is no dimension of 'dims'",
         ),
@@ -221,6 +241,13 @@ def test_declared_cases_replace_recorded_ones(project: MiniProject) -> None:
     model = load_model(folder)
     assert isinstance(model, Model)
     assert model.case_names() == ("test_data_set_1",)
+
+
+def test_a_stricter_slowdown_needs_no_reason(project: MiniProject) -> None:
+    """Nothing is loosened by it."""
+    model = load_model(project.add_model("m", file_spec(more="[latency]\nslowdown = 0.005")))
+    assert isinstance(model, Model)
+    assert model.spec.latency.slowdown == 0.005
 
 
 @pytest.mark.parametrize(

@@ -352,8 +352,28 @@ def test_a_budget_is_for_its_point_and_provider(court: Court) -> None:
     first, second = (replace(CELL, case=f"batch{size}") for size in (1, 4))
     assert codes(court.judge(first)[0]) == ["baseline.missing"]
     assert codes(court.judge(second)[0]) == ["latency.budget", "baseline.missing"]
-    court.add(f'{head}[[latency.budget]]\n{keys}provider = "cuda"\n')
+    court.add(
+        f'{head}[[latency.budget]]\n{keys}provider = "cuda"\n', providers="cpu = {}\ncuda = {}"
+    )
     assert codes(court.judge(second)[0]) == ["baseline.missing"]
+
+
+def test_budgets_that_are_for_no_machine_like_this_one_are_told(court: Court) -> None:
+    """A limit that is never asked for would look like one that holds."""
+    court.add('[[latency.budget]]\nenvironment = "nowhere-*"\nmax_ms = 0.5\n')
+    court.approve()
+    receipt = court.judge()[1]
+    assert receipt.facts["budgets"].startswith("none of 1 is for one on cpu in environment ")
+    court.add('[[latency.budget]]\nenvironment = "*"\nmax_ms = 5000\n')
+    assert "budgets" not in court.judge()[1].facts
+
+
+def test_a_runtime_held_against_itself_is_not_judged(court: Court) -> None:
+    """Nothing was compared; measured all the same, it is a check of the measurement itself."""
+    findings, receipt = court.judge(against_runtime="own")
+    assert codes(findings) == ["baseline.incomparable"]
+    assert receipt.counts == {"unchanged_by_hash": 1}
+    assert court.judge(against_runtime="own", measures_all=True)[0] == []
 
 
 def test_what_is_not_timed_is_not_screened_ahead(court: Court) -> None:

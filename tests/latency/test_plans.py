@@ -248,6 +248,19 @@ def test_host_and_device_are_never_compared(bench: Bench, monkeypatch: pytest.Mo
     assert bench.plan().is_unchanged
 
 
+def test_a_recipe_for_another_provider_is_no_control(bench: Bench) -> None:
+    """Its session would fall back to the CPU in silence, and the duet would find no difference."""
+    recipe = bench.plan().recipe
+    bench.approve(replace(recipe, provider="CUDAExecutionProvider"))
+    with pytest.raises(SpecError) as caught:
+        bench.plan()
+    assert caught.value.code == "baseline.unreadable"
+    assert (caught.value.expected, caught.value.got) == (
+        "'CPUExecutionProvider', as 'fp32/cpu' says",
+        "'CUDAExecutionProvider'",
+    )
+
+
 def test_a_renamed_model_is_held_against_its_former_name(bench: Bench) -> None:
     """Its own baseline comes first once it has one."""
     recipe = bench.plan().recipe
