@@ -167,6 +167,19 @@ def test_moved_decisions_follow_the_rule(tables: ModuleType, tmp_path: Path) -> 
     assert (hits[0.0], hits[0.5], hits[2.0], hits[3.0]) == (0, 0, 1, 1)
 
 
+def test_a_drift_that_all_pairs_of_a_stage_share_is_seen_between_stages(
+    tables: ModuleType, tmp_path: Path
+) -> None:
+    """Pairs that agree with each other and not with the next stage are not independent."""
+    file = tmp_path / "decisions.jsonl"
+    file.write_text("".join(line("same", effect=0.01 * (-1) ** number) for number in range(12)))
+    (found,) = tables.between_stages(tables.read([file]))
+    assert (found["subject"], found["stages"]) == ("matmuls", 12)
+    assert found["scatter_percent"] > 4 * found["error_percent"] > 0
+    file.write_text("".join(line("same") for _ in range(9)))
+    assert tables.between_stages(tables.read([file])) == []
+
+
 def _session(model: onnx.ModelProto, optimised_file: Path | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
