@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.domain import duet
@@ -68,6 +69,8 @@ class Duet:
         self._rules = {"latency": latency, **({"startup": startup} if startup else {})}
         self._stages: dict[str, list[Stage]] = {name: [] for name in self._rules}
         self.arms = self._bench.arms
+        self._pairs = 0
+        self._say: Callable[[str], None] = lambda _: None
 
     @property
     def latency(self) -> Quantity:
@@ -117,8 +120,13 @@ class Duet:
         """Return in words what the GPU did meanwhile; empty without one."""
         return self._bench.gpu_facts()
 
-    def judge(self) -> None:
-        """Measure until every quantity is settled."""
+    def judge(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Measure until every quantity is settled.
+
+        Args:
+            say: Takes how far it is after every pair: slow models take minutes.
+        """
+        self._say = say
         while not self.settled:
             self.advance()
 
@@ -151,7 +159,13 @@ class Duet:
 
     def _pair(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return the log ratios of each arm to the control, from one round."""
+        started_s = time.monotonic()
         slots = self._bench.round(names)
+        self._pairs += 1
+        self._say(
+            f"measured pair {self._pairs} of {duet.EARLY_PAIRS} to {duet.MOST_PAIRS}, "
+            f"{time.monotonic() - started_s:.1f} s each"
+        )
         started = {name: self.arms[name].startup_ns[-1:] for name in names}
         return {
             name: {

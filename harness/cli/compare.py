@@ -96,7 +96,7 @@ def compare(
             theirs = _side(control, against or provider, runtimes, threads)
             duet = Duet(launcher, candidate=ours, control=theirs, sets=sets, seed=seed)
             with Quiet(say=say).exclusive():
-                duet.judge()
+                duet.judge(say)
                 why = _explained(launcher, _outcome(duet), ours, theirs, sets)
             other = _other_outputs(launcher, ours, theirs, sets[0])
     names = (_named(candidate, provider), _named(control, against or provider))

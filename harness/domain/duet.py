@@ -34,6 +34,8 @@ STAGES = 3
 #: Pairs of the settlement. With it a decision takes 1.6 times what three stages do, which keeps it
 #: within six times the limit of an unchanged cell.
 SETTLE_PAIRS = 24
+#: Pairs of the longest decision.
+MOST_PAIRS = SCREEN_PAIRS + (STAGES - 1) * CONFIRM_PAIRS + SETTLE_PAIRS
 #: A settled slowdown is at most so many bounds with 95 % confidence: an effect just below the bound
 #: has to end somewhere, and no number of pairs puts its interval below the bound.
 SETTLED = 1.25

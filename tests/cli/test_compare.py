@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def test_it_measures_alone(
                 yield
                 events.append(["left"])
 
-    def judge(_: Duet) -> None:
+    def judge(_: Duet, __: object) -> None:
         events.append(["measured"])
         msg = "enough"
         raise RunFailed(msg, code="run.failed")
@@ -175,6 +175,25 @@ def test_it_measures_alone(
     monkeypatch.setattr(Duet, "judge", judge)
     assert "enough" in command("compare", "a.onnx", "b.onnx").err
     assert events == [["onnx-harness.lock", "onnx-harness.turnstile"], ["measured"]]
+
+
+def test_it_says_how_far_it_is(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of a second a call takes minutes; nobody waits that long without a word."""
+    for name in ("a.onnx", "b.onnx"):
+        write(project.root / name, 2)
+    said: list[str] = []
+
+    @contextmanager
+    def saying(_: str) -> Iterator[Callable[[str], None]]:
+        yield said.append
+
+    monkeypatch.setattr("harness.cli.compare.saying", saying)
+    command("compare", "a.onnx", "b.onnx")
+    told = [each for each in said if each.startswith("measured pair ")]
+    assert len(told) >= 8
+    assert told[0].startswith("measured pair 1 of 8 to 72, ")
 
 
 def test_without_scipy_nothing_is_measured(
