@@ -171,7 +171,7 @@ def check_file(file: Path) -> None:
     """Refuse a path that is no file, or that ONNX Runtime cannot open."""
     sources.check_path(file)
     if not file.is_file():
-        msg = f"Model file '{file}' does not exist"
+        msg = f"Model file '{file}' {'is a folder' if file.is_dir() else 'does not exist'}"
         raise UsageProblem(msg, where="FILE", expected="an ONNX file")
 
 

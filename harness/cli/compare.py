@@ -90,6 +90,8 @@ def compare(
         saying(f"measuring {control.name} and {candidate.name}") as say,
     ):
         runtimes = open_project().runtimes(launcher)
+        if against is not None:
+            runtimes.check_name(against, where="--against")
         with _drafted(control, launcher, runtimes) as model:
             sets = _sets(model, _sizes(dim or (), model.spec))
             ours = _side(candidate, provider, runtimes, threads)

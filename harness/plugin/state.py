@@ -118,7 +118,8 @@ class HarnessState:
         for name in self.options.providers:
             self._runtimes.check_name(name)
         if self.options.against_runtime is not None:
-            self._runtimes.check_name(f"cpu@{self.options.against_runtime}")
+            name = f"cpu@{self.options.against_runtime}"
+            self._runtimes.check_name(name, where="--against-runtime")
         for name in self.options.provider_options:
             find(name, self._runtimes.providers, where="--provider-option")
         self._loaded = with_known_providers(

@@ -113,11 +113,16 @@ class Runtimes:
             self._libraries[key] = _found_libraries(self._launcher, runtime, custom_ops)
         return self._libraries[key]
 
-    def check_name(self, name: str) -> None:
-        """Raise UsageProblem if a provider is an unknown name, or the runtime it is to run in."""
-        provider = find(name, self.providers)
+    def check_name(self, name: str, *, where: str = "--provider") -> None:
+        """Raise UsageProblem if a provider is an unknown name, or the runtime it is to run in.
+
+        Args:
+            name: Short name, maybe with a runtime after `@`.
+            where: The option that it was given to.
+        """
+        provider = find(name, self.providers, where=where)
         if runtime := name.partition("@")[2] or self._preferred(provider):
-            self._named(runtime)
+            self._named(runtime, where)
 
     def resolve(self, name: str) -> Resolved:
         """Return the runtime that serves a provider.
@@ -132,7 +137,7 @@ class Runtimes:
         provider = find(name, self.providers)
         wanted = name.partition("@")[2] or self._preferred(provider)
         if wanted:
-            return Resolved(name=name, provider=provider, runtime=self._named(wanted))
+            return Resolved(name=name, provider=provider, runtime=self._named(wanted, "--provider"))
         seen = []
         for runtime in self.all():
             try:
@@ -151,7 +156,7 @@ class Runtimes:
             return own.runtime
         return OWN_RUNTIME if provider.plugin else ""
 
-    def _named(self, name: str) -> Runtime:
+    def _named(self, name: str, where: str) -> Runtime:
         if name in self._runtimes:
             return self._runtimes[name]
         declared = name in self._settings.runtimes
@@ -159,7 +164,7 @@ class Runtimes:
         advice = f"onnx-harness runtime add {name}"
         raise UsageProblem(
             msg,
-            where="--provider",
+            where=where,
             expected=f"one of {', '.join(self._runtimes) or 'none'}",
             next_step=advice if declared else did_you_mean(name, self._runtimes, advice),
         )

@@ -113,8 +113,10 @@ def test_the_picture_and_the_reasons_of_a_faster_candidate(
         (["a.onnx", "b.onnx", "--dim", "rows=2"], "Unknown dimension 'rows'"),
         (["a.onnx", "b.onnx", "--dim", "batch=none"], "'batch=none' gives no size"),
         (["a.onnx", "b.onnx", "--provider", "cuba"], "Unknown provider 'cuba'"),
+        (["a.onnx", "--against", "cpu@none"], "Runtime 'none' is unknown\n  where:    --against\n"),
+        (["a.onnx", "."], "Model file '.' is a folder"),
     ],
-    ids=["same", "missing", "dimension", "size", "provider"],
+    ids=["same", "missing", "dimension", "size", "provider", "runtime", "folder"],
 )
 def test_what_cannot_be_compared_is_refused(
     project: MiniProject, command: Command, arguments: Sequence[str], says: str

@@ -462,6 +462,7 @@ def test_a_record_against_a_runtime_makes_no_baseline(approved: MiniProject) -> 
     run = ("--against-runtime", "own", "--harness-seed", "1")
     item = approved.run(*run, latency=True).items[ITEM]
     assert item.facts["judged"] == "unchanged by hash"
+    assert codes(item) == ["baseline.incomparable"]
     done = refresh(approved, "--from-run", "record.json", "--accept-regression", "chain")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--against-runtime" in done.stderr
