@@ -21,6 +21,7 @@ from typing import Any
 
 import side_by_side as bench
 from power import neighbours, tables, trials
+from power.plugin import PluginGate
 from power.subjects import GRAPH_FAULTS, LONG, MIDDLE, SHORT, Subject, chains, shipped
 from power.trials import Laboratory, Task
 
@@ -74,6 +75,12 @@ def parsed() -> argparse.Namespace:
         help=f"default: '{neighbours.AS_FOUND}'",
     )
     parser.add_argument("--layers", type=int, action="append", help="of the plan 'slower'")
+    parser.add_argument(
+        "--peer-python",
+        type=Path,
+        metavar="FILE",
+        help="interpreter with pytest-benchmark and ONNX Runtime, asked about the same files",
+    )
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing afterwards")
     return parser.parse_args()
 
@@ -85,14 +92,16 @@ def measure(folder: Path, record: Path, options: argparse.Namespace) -> None:
         runtimes = Runtimes(ProjectSettings(), folder, folder / "runtimes", launcher)
         resolved = runtimes.resolve("cpu")
         build = {"onnxruntime": runtimes.facts(resolved.runtime).version}
-        laboratory = Laboratory(launcher, resolved, folder, seed=secrets.randbits(32))
+        peer = options.peer_python
+        plugin = PluginGate(peer, folder / "plugin") if peer else None
+        seed = secrets.randbits(32)
+        laboratory = Laboratory(launcher, resolved, folder, seed=seed, plugin=plugin)
         subjects = chosen(options, launcher, runtimes)
-        for _ in range(options.rounds):
-            for condition in options.condition or [neighbours.AS_FOUND]:
-                tasks = list(planned(options, subjects))
-                with neighbours.beside(condition), record.open("a", encoding="utf-8") as file:
-                    for trial in laboratory.decide(tasks, condition, until):
-                        print(json.dumps({**trials.plain(trial), **build}), file=file, flush=True)
+        for condition in options.condition or [neighbours.AS_FOUND]:
+            tasks = [each for _ in range(options.rounds) for each in planned(options, subjects)]
+            with neighbours.beside(condition), record.open("a", encoding="utf-8") as file:
+                for trial in laboratory.decide(tasks, condition, until):
+                    print(json.dumps({**trials.plain(trial), **build}), file=file, flush=True)
 
 
 def chosen(

@@ -124,6 +124,7 @@ def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
     effects = [each.effect for each in sound]
     slower = outcomes.count(Outcome.SLOWER.value)
     stored = [each.stored_ratio for each in sound if each.stored_ratio is not None]
+    plugin = [asked for each in found if (asked := each.line.get("plugin_slower")) is not None]
     return {
         "way": place[1],
         "scale": found[0].line["scale"],
@@ -144,6 +145,7 @@ def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
         "seconds_longest": round(max(each.seconds for each in found), 1),
         "load": _median(statistics.mean(each.line["loads"]) for each in found),
         "stored_slower": _share(sum(ratio > STORED_LIMIT for ratio in stored), len(stored)),
+        "plugin_slower": _share(sum(plugin), len(plugin)),
         "screen_only_slower": _share(sum(map(screen_only, sound)), len(sound)),
         "means_slower": _share(sum(map(by_means, sound)), len(sound)),
         "means_sd_percent": _mean_and_sd([100 * statistics.fmean(_means(each)) for each in sound])[
@@ -285,9 +287,10 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield the table as Markdown."""
     yield (
         "| class | condition | candidate | decisions | slower | same or not slower | faster "
-        "| not judged | effect, sd | pairs' scatter | seconds | stored median + 5 % |"
+        "| not judged | effect, sd | pairs' scatter | seconds | stored median + 5 % "
+        "| pytest-benchmark |"
     )
-    yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     for each in found:
         name = each["truth"] if each["way"] == GATE else f"{each['truth']}, {each['way']}"
         mean, deviation = each["effect_percent"]
@@ -299,6 +302,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{_plain(each['scatter_percent'])} %",
             f"{each['seconds']:.0f}, longest {each['seconds_longest']:.0f}",
             _with_interval(each["stored_slower"]),
+            _with_interval(each["plugin_slower"]),
         )
         yield f"| {' | '.join(map(str, cells))} |"
 

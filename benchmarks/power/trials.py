@@ -28,6 +28,7 @@ from harness.measuring import Bench, Side
 from harness.runtimes.launchers import Launcher
 from harness.runtimes.registry import Resolved
 from harness.runtimes.sessions import Session
+from power.plugin import PluginGate
 from power.subjects import GRAPH_FAULTS, Subject, reordered
 
 #: Decisions of the run that each one is thought to belong to: 200 cells, p50 and start-up.
@@ -38,6 +39,8 @@ LIMITS_S = (60.0, 60.0)
 #: Ways of measuring: the gate's, and what is left when a part of it is taken away.
 GATE, SEQUENTIAL, UNPINNED, ONE_PAIR = "gate", "one side after the other", "unpinned", "one pair"
 UNOPTIMISED, FEWER_THREADS = "graph optimisation off", "one thread of two"
+#: Faults of a session's settings, which no file shows.
+_SESSIONS = (UNOPTIMISED, FEWER_THREADS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,7 @@ class NotedDuet(Duet):
         super().__init__(launcher, **named)
         sides = {"candidate": named["candidate"], "control": named["control"]}
         sides["sentinel"] = named["control"]
+        self.sides = sides
         self.bench = bench(launcher, sides, sets=named["sets"], seed=named["seed"])
         self._bench = self.bench
         self.arms = self.bench.arms
@@ -166,6 +170,8 @@ class Trial:
     loads: list[float]
     """Processes that wanted a core, on average over the minute before each stage's end."""
     error: str = ""
+    plugin_slower: bool | None = None
+    """Whether pytest-benchmark called it slower, by what it had stored."""
 
     def advance(self) -> None:
         """Measure the next stage."""
@@ -192,10 +198,19 @@ class Laboratory:
         resolved: Where all sessions run.
         folder: For model files.
         seed: Of everything that is drawn.
+        plugin: The peer that is asked about the same files in the same minutes; None for none.
     """
 
-    def __init__(self, launcher: Launcher, resolved: Resolved, folder: Path, seed: int) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        resolved: Resolved,
+        folder: Path,
+        seed: int,
+        plugin: PluginGate | None = None,
+    ) -> None:
         self._launcher = launcher
+        self._plugin = plugin
         self._resolved = resolved
         self._folder = folder
         self._random = np.random.default_rng(seed)
@@ -211,9 +226,16 @@ class Laboratory:
             trial.advance()
             if trial.settled:
                 trial.duet.end()
+                self._ask_plugin(trial)
                 yield trial
             else:
                 waiting.append(trial)
+
+    def _ask_plugin(self, trial: Trial) -> None:
+        task = trial.task
+        if self._plugin and task.way == GATE and task.fault not in _SESSIONS:
+            files = (trial.duet.sides[arm].path for arm in (CANDIDATE, CONTROL))
+            trial.plugin_slower = self._plugin.is_slower(task.subject, *files)
 
     def _next(self, left: list[Task], waiting: list[Trial], condition: str) -> Trial | None:
         """Return the trial whose turn it is, taken from where it was."""
@@ -295,6 +317,7 @@ def plain(trial: Trial) -> dict[str, Any]:
         "seconds": _rounded(trial.seconds),
         "loads": _rounded(trial.loads),
         "error": trial.error,
+        "plugin_slower": trial.plugin_slower,
     }
     if trial.error:
         return line
