@@ -64,7 +64,8 @@ class PluginGate:
         """
         inputs = self._folder / f"{subject.name}.npz"
         if not inputs.exists():
-            np.savez(inputs, allow_pickle=False, **subject.sets[0])
+            feeds = {name: np.asarray(value) for name, value in subject.sets[0].items()}
+            np.savez(inputs, allow_pickle=False, **feeds)
         verdict = None
         if subject.name in self._stored:
             compared = "--benchmark-compare", f"--benchmark-compare-fail={FAIL}"
