@@ -22,10 +22,11 @@ from typing import Any
 import side_by_side as bench
 from power import neighbours, tables, trials
 from power.plugin import PluginGate
-from power.subjects import GRAPH_FAULTS, LONG, MIDDLE, SHORT, Subject, chains, shipped
+from power.subjects import GRAPH_FAULTS, LONG, MIDDLE, MOVED, SHORT, Subject, chains, shipped
 from power.trials import Laboratory, Task
 
 from harness.domain.project import ProjectSettings
+from harness.files.places import runtimes_folder
 from harness.runtimes.launchers import LocalLauncher
 from harness.runtimes.registry import Runtimes
 
@@ -74,6 +75,7 @@ def parsed() -> argparse.Namespace:
         action="append",
         help=f"default: '{neighbours.AS_FOUND}'",
     )
+    parser.add_argument("--provider", default=trials.CPU, help=f"default: {trials.CPU}")
     parser.add_argument("--layers", type=int, action="append", help="of the plan 'slower'")
     parser.add_argument(
         "--peer-python",
@@ -89,8 +91,8 @@ def measure(folder: Path, record: Path, options: argparse.Namespace) -> None:
     """Append the decisions of all rounds to a recording."""
     until = time.monotonic() + 60 * options.minutes
     with LocalLauncher() as launcher:
-        runtimes = Runtimes(ProjectSettings(), folder, folder / "runtimes", launcher)
-        resolved = runtimes.resolve("cpu")
+        runtimes = Runtimes(ProjectSettings(), folder, runtimes_folder(), launcher)
+        resolved = runtimes.resolve(options.provider)
         build = {"onnxruntime": runtimes.facts(resolved.runtime).version}
         peer = options.peer_python
         plugin = PluginGate(peer, folder / "plugin") if peer else None
@@ -200,11 +202,17 @@ def faults(subject: Subject, _: object) -> Iterator[Task]:
     """Yield what goes wrong with real graphs."""
     if subject.grown is None:
         operators = {node.op_type for node in subject.model.graph.node}
-        for name in GRAPH_FAULTS:
+        for name in set(GRAPH_FAULTS) - {MOVED}:
             if name == "Cast pair" or name.split()[0] in operators | {"inner"}:
                 yield Task(subject=subject, fault=name)
         yield Task(subject=subject, fault=trials.UNOPTIMISED)
         yield Task(subject=subject, fault=trials.FEWER_THREADS)
+
+
+def moved(subject: Subject, _: object) -> Iterator[Task]:
+    """Yield graphs of which a node goes to another provider, and the same ones unchanged."""
+    if subject.grown is None and any(node.op_type == "Relu" for node in subject.model.graph.node):
+        yield from (Task(subject=subject, fault=each) for each in (MOVED, ""))
 
 
 def ablations(subject: Subject, _: object) -> Iterator[Task]:
@@ -218,6 +226,7 @@ PLANS: dict[str, Callable[..., Iterator[Task]]] = {
     "unchanged": unchanged,
     "slower": slower,
     "faults": faults,
+    "moved": moved,
     "ablations": ablations,
 }
 

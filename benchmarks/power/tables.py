@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.domain import duet
 from harness.domain.duet import LATENCY, Outcome, Stage
-from power.trials import DECISIONS, GATE
+from power.trials import CPU, DECISIONS, GATE
 
 #: What `pytest-benchmark --benchmark-compare-fail=median:5%` compares with.
 STORED_LIMIT = 1.05
@@ -82,17 +82,21 @@ def read(files: Iterable[Path]) -> list[Decision]:
 
 def _with_stored(lines: Sequence[dict[str, Any]]) -> Iterator[Decision]:
     """Yield decisions with what a stored number of minutes before would have told."""
-    before: dict[tuple[str, str], float] = {}
+    before: dict[tuple[str, ...], float] = {}
     for line in lines:
         if line["error"] or line["way"] != GATE:
             yield Decision(line=line)
             continue
-        place = (line["subject"], line["condition"])
+        place = (line["subject"], line["condition"], _provider(line))
         ours, theirs = (
             statistics.median(line["workers_ms"][arm]) for arm in ("candidate", "control")
         )
         yield Decision(line=line, stored_ratio=ours / before[place] if place in before else None)
         before[place] = theirs
+
+
+def _provider(line: Mapping[str, Any]) -> str:
+    return str(line.get("provider", CPU))  # the oldest lines are all of the CPU
 
 
 def interval(hits: int, count: int) -> tuple[float, float]:
@@ -114,7 +118,8 @@ def _place(decision: Decision) -> tuple[Any, ...]:
     truth = str(line["truth"])
     layers = int(truth.split(maxsplit=1)[0]) if truth.endswith("layers") else 0
     scale = float(str(line["scale"]).split(maxsplit=1)[0])
-    return line["way"] != GATE, line["way"], scale, line["condition"], layers, truth
+    way = line["way"]
+    return way != GATE, way, scale, line["condition"], layers, truth, _provider(line)
 
 
 def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
@@ -130,6 +135,7 @@ def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
         "scale": found[0].line["scale"],
         "condition": place[3],
         "truth": place[5],
+        "provider": place[6],
         "subjects": sorted({each.line["subject"] for each in found}),
         "decisions": len(found),
         "slower": slower,
@@ -292,7 +298,11 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     )
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     for each in found:
-        name = each["truth"] if each["way"] == GATE else f"{each['truth']}, {each['way']}"
+        name = ", ".join((
+            each["truth"],
+            *([each["way"]] if each["way"] != GATE else ()),
+            *([f"on {each['provider']}"] if each["provider"] != CPU else ()),
+        ))
         mean, deviation = each["effect_percent"]
         cells = (
             *(each["scale"], each["condition"], name, each["decisions"]),

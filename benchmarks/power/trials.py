@@ -39,6 +39,7 @@ LIMITS_S = (60.0, 60.0)
 #: Ways of measuring: the gate's, and what is left when a part of it is taken away.
 GATE, SEQUENTIAL, UNPINNED, ONE_PAIR = "gate", "one side after the other", "unpinned", "one pair"
 UNOPTIMISED, FEWER_THREADS = "graph optimisation off", "one thread of two"
+CPU = "cpu"
 #: Faults of a session's settings, which no file shows.
 _SESSIONS = (UNOPTIMISED, FEWER_THREADS)
 
@@ -159,6 +160,7 @@ class Trial:
 
     task: Task
     condition: str
+    provider: str
     variant: int
     seed: int
     duet: NotedDuet
@@ -264,6 +266,7 @@ class Laboratory:
         return Trial(
             task=task,
             condition=condition,
+            provider=self._resolved.name,
             variant=variant,
             seed=seed,
             duet=duet,
@@ -312,6 +315,7 @@ def plain(trial: Trial) -> dict[str, Any]:
         "truth": task.truth,
         "way": task.way,
         "condition": trial.condition,
+        "provider": trial.provider,
         "variant": trial.variant,
         "seed": trial.seed,
         "seconds": _rounded(trial.seconds),
