@@ -135,13 +135,21 @@ def report(files: Sequence[Path], options: argparse.Namespace) -> None:
     print(*tables.lines(found), sep="\n")
     print("\nModel: recorded slower decisions, moved to another effect; how many are 'slower':\n")
     print(*tables.curve_lines(modelled), sep="\n")
+    mixed = tables.resampled(decisions)
+    print("\nModel: stages drawn from different recorded decisions, moved to an effect:\n")
+    print(*tables.resampled_lines(mixed), sep="\n")
     print("\nStages of unchanged candidates scatter by, and say (first pairs of each):\n")
     scatter = tables.between_stages(decisions)
     for each in scatter:
         print(f"{each['subject']}: {each['scatter_percent']} %, {each['error_percent']} %, "
               f"{each['stages']} stages")  # fmt: skip
     if options.summary:
-        summary = {"groups": found, "moved_decisions": modelled, "between_stages": scatter}
+        summary = {
+            "groups": found,
+            "moved_decisions": modelled,
+            "resampled": mixed,
+            "between_stages": scatter,
+        }
         options.summary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if options.plot:
         tables.plot(options.plot, decisions)

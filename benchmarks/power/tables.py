@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.domain import duet
 from harness.domain.duet import LATENCY, Outcome, Stage
+from power import neighbours
 from power.trials import CPU, DECISIONS, GATE
 
 #: What `pytest-benchmark --benchmark-compare-fail=median:5%` compares with.
@@ -26,6 +27,8 @@ _VERDICTS = (Outcome.SLOWER.value, *_SAME, Outcome.FASTER.value)
 _FEWEST_STAGES = 10
 #: Effects of the modelled curve, per cent.
 CURVE = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+#: Resampled decisions of each class and effect; effects, per cent.
+RESAMPLED, RESAMPLED_AT = 20_000, (0.0, 0.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,34 +252,84 @@ def curve(decisions: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
     the same amount, so that the mean effect of all decisions of one subject and truth is the wanted
     one. It assumes that the scatter does not depend on the effect.
     """
+    return {
+        scale: [{"percent": percent, **_share(_seen(own, percent), len(own))} for percent in CURVE]
+        for scale, own in _whole(decisions).items()
+    }
+
+
+def _whole(decisions: Sequence[Decision]) -> dict[str, list[Decision]]:
+    """Return for each class the quiet decisions about added layers that have all their stages."""
     whole = [
         each
         for each in decisions
         if not each.line["error"]
-        and each.line["way"] == GATE
+        and (each.line["way"], each.line["condition"]) == (GATE, neighbours.AS_FOUND)
         and each.line["truth"].endswith("layers")
         and len(each.stages) >= duet.STAGES
     ]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for scale in sorted({each.line["scale"] for each in whole}, key=lambda each: float(each[:-3])):
-        own = [each for each in whole if each.line["scale"] == scale]
-        found[scale] = [
-            {"percent": percent, **_share(_seen(own, percent), len(own))} for percent in CURVE
-        ]
-    return found
+    scales = sorted({each.line["scale"] for each in whole}, key=lambda each: float(each[:-3]))
+    return {scale: [each for each in whole if each.line["scale"] == scale] for scale in scales}
 
 
 def _seen(decisions: Sequence[Decision], percent: float) -> int:
+    by = math.log1p(percent / 100)
+    return sum(
+        duet.replay(_moved(stages, by), RULE) is Outcome.SLOWER for stages in _centred(decisions)
+    )
+
+
+def _centred(decisions: Sequence[Decision]) -> Iterator[list[Stage]]:
+    """Yield the stages of each decision, less the mean effect of its subject and truth."""
+
     def truth(decision: Decision) -> tuple[str, str]:
         return decision.line["subject"], decision.line["truth"]
 
-    hits = 0
     for _, group in itertools.groupby(sorted(decisions, key=truth), truth):
         own = list(group)
         centre = statistics.fmean(duet.estimate(each.pairs, RULE).effect for each in own)
-        by = math.log1p(percent / 100) - centre
-        hits += sum(duet.replay(_moved(each.stages, by), RULE) is Outcome.SLOWER for each in own)
-    return hits
+        yield from (_moved(each.stages, -centre) for each in own)
+
+
+def resampled(decisions: Sequence[Decision], count: int = RESAMPLED) -> list[dict[str, Any]]:
+    """Return what decisions of mixed stages would say, for each class and effect.
+
+    A model: every stage of a decision is drawn from another recorded decision of the class, less
+    the mean effect of its kind and moved to the wanted one. It assumes that stages share nothing
+    and that the scatter does not depend on the effect.
+    """
+    random = np.random.default_rng(0)
+    found = []
+    for scale, own in _whole(decisions).items():
+        centred = list(_centred(own))
+        for percent in RESAMPLED_AT:
+            outcomes = [
+                duet.replay(_moved(_mixed(centred, random), math.log1p(percent / 100)), RULE)
+                for _ in range(count)
+            ]
+            found.append({
+                "scale": scale,
+                "percent": percent,
+                "slower": _share(outcomes.count(Outcome.SLOWER), count),
+                "not_judged": sum(each is None or each.value not in _VERDICTS for each in outcomes),
+            })
+    return found
+
+
+def _mixed(centred: Sequence[Sequence[Stage]], random: np.random.Generator) -> list[Stage]:
+    """Return a screen, two confirmations and a settlement, all of different decisions if can be."""
+    several = len(centred) >= duet.STAGES + 2
+    chosen = random.choice(len(centred), duet.STAGES + 2, replace=not several)
+    screen, *later = [
+        centred[each][0 if not number else int(random.integers(1, duet.STAGES))]
+        for number, each in enumerate(chosen)
+    ]
+    first, second = later[-2:]
+    settlement = Stage(
+        candidate=[*first.candidate, *second.candidate][: duet.SETTLE_PAIRS],
+        sentinel=[*first.sentinel, *second.sentinel][: duet.SETTLE_PAIRS],
+    )
+    return [screen, *later[:-2], settlement]
 
 
 def _moved(stages: Sequence[Stage], by: float) -> list[Stage]:
@@ -334,6 +387,16 @@ def curve_lines(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     for scale, points in found.items():
         told = " | ".join(f"{each['hits']} of {each['of']}" for each in points)
         yield f"| {scale} | {told} |"
+
+
+def resampled_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what resampled decisions say as Markdown."""
+    yield "| class | effect | called slower | not judged |"
+    yield "|---|---:|---:|---:|"
+    for each in found:
+        slower = each["slower"]
+        told = f"{slower['hits']:,} of {slower['of']:,}"
+        yield f"| {each['scale']} | {each['percent']:g} % | {told} | {each['not_judged']} |"
 
 
 def plot(

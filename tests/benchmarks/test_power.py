@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,6 +166,64 @@ def test_moved_decisions_follow_the_rule(tables: ModuleType, tmp_path: Path) -> 
     (points,) = tables.curve(tables.read([file])).values()
     hits = {point["percent"]: point["hits"] for point in points}
     assert (hits[0.0], hits[0.5], hits[2.0], hits[3.0]) == (0, 0, 1, 1)
+
+
+def test_resampled_decisions_are_of_the_wanted_effect(tables: ModuleType, tmp_path: Path) -> None:
+    """Nothing is red where the effect is moved to nothing, all at 3 %."""
+    file = tmp_path / "decisions.jsonl"
+    file.write_text(5 * line("slower", effect=0.05, truth="+5 layers"))
+    found = tables.resampled(tables.read([file]), count=20)
+    shares = {each["percent"]: each["slower"]["hits"] / each["slower"]["of"] for each in found}
+    assert (shares[0.0], shares[3.0]) == (0.0, 1.0)
+    assert not any(each["not_judged"] for each in found)
+
+
+def test_providers_are_told_apart(tables: ModuleType, tmp_path: Path) -> None:
+    """A line without provider is of the CPU; a stored number of another one is none."""
+    file = tmp_path / "decisions.jsonl"
+    file.write_text(line("same") + line("same", provider="openvino") + line("same"))
+    cpu, other = tables.groups(tables.read([file]))
+    assert [each["provider"] for each in (cpu, other)] == ["cpu", "openvino"]
+    assert [each["stored_slower"]["of"] for each in (cpu, other)] == [1, 0]
+
+
+def test_what_pytest_benchmark_said_is_counted(tables: ModuleType, tmp_path: Path) -> None:
+    """Decisions that it was not asked about do not count for it."""
+    file = tmp_path / "decisions.jsonl"
+    file.write_text(
+        line("same") + line("same", plugin_slower=None)
+        + line("same", plugin_slower=True) + line("same", plugin_slower=False)
+    )  # fmt: skip
+    (found,) = tables.groups(tables.read([file]))
+    assert (found["plugin_slower"]["hits"], found["plugin_slower"]["of"]) == (1, 2)
+
+
+def test_the_peer_is_the_real_pytest_benchmark(
+    subjects: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is stored at first; ten times the work is too much; a broken file is no verdict."""
+    pytest.importorskip("pytest_benchmark")
+    plugin = _imported("power.plugin", monkeypatch)
+    gate = plugin.PluginGate(Path(sys.executable), tmp_path / "gate")
+    subject = subjects.chains()[0]
+    control, slow = tmp_path / "control.onnx", tmp_path / "slow.onnx"
+    onnx.save(subject.model, control)
+    onnx.save(subject.grown(900), slow)
+    assert gate.is_slower(subject, slow, control) is None
+    assert gate.is_slower(subject, slow, control) is True
+    slow.write_bytes(b"")
+    with pytest.raises(RuntimeError, match="pytest-benchmark ended with 1"):
+        gate.is_slower(subject, slow, control)
+
+
+def test_a_relu_in_float64_gives_the_same(subjects: ModuleType, tmp_path: Path) -> None:
+    """One of them, and no optimiser takes the casts away."""
+    chain = subjects.short_chain(3).model
+    moved = subjects.GRAPH_FAULTS[subjects.MOVED](chain)
+    feeds = {"h0": np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 64)}
+    ours, theirs = (_session(model).run(None, feeds)[0] for model in (moved, chain))
+    assert ours.tolist() == theirs.tolist()
+    assert optimised(moved, tmp_path).count("Cast") == 2
 
 
 def test_a_drift_that_all_pairs_of_a_stage_share_is_seen_between_stages(
