@@ -363,13 +363,16 @@ def _refuse_fallback(session: Session, side: Side) -> None:
     if asked in facts.providers and (nodes is None or nodes.get(asked)):
         return
     spread = {name: len(each) for name, each in (nodes or {}).items()}
+    got = f"{list(facts.providers)}, nodes {spread}"
+    if nodes is not None and not sum(spread.values()):
+        got += ": the graph was folded to constants"
     msg = f"{asked} was requested, but the session of '{side.path}' does not run on it"
     raise EnvironmentProblem(
         msg,
         code="session.fallback",
         where=f"runtime '{side.resolved.runtime.name}'",
         expected=f"{asked} among the session's providers, with at least one node",
-        got=f"{list(facts.providers)}, nodes {spread}\n{session.log_tail()}".rstrip(),
+        got=f"{got}\n{session.log_tail()}".rstrip(),
         next_step="`onnx-harness doctor` shows whether the provider works at all",
     )
 

@@ -74,6 +74,7 @@ def compare(
     from harness.cli.adding import check_file
     from harness.domain.duet import Outcome, check_scipy
     from harness.duets import Duet
+    from harness.errors import HarnessError
     from harness.runtimes.launchers import LocalLauncher
     from harness.runtimes.quiet import Quiet
 
@@ -100,7 +101,10 @@ def compare(
             with Quiet(say=say).exclusive():
                 duet.judge(say)
                 why = _explained(launcher, _outcome(duet), ours, theirs, sets)
-            other = _other_outputs(launcher, ours, theirs, sets[0])
+            try:
+                other = _other_outputs(launcher, ours, theirs, sets[0])
+            except HarnessError as error:  # minutes of measuring are not lost for it
+                other = [f"were not compared: {error.what}"]
     names = (_named(candidate, provider), _named(control, against or provider))
     if plot is not None:
         _draw(plot, duet, names, seed)

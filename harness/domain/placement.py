@@ -54,7 +54,16 @@ def judge_placement(
     """Yield a finding if the provider took no node, or too few."""
     allowed = rule.allow_cpu.ops if rule.allow_cpu else ()
     strays = placement.elsewhere(allowed)
-    if placement.placed == 0:
+    if placement.total == 0:
+        yield Finding(
+            code="placement.none",
+            what=f"No node of '{cell}' is left to run: ONNX Runtime folded the graph to constants",
+            where=f"session with {placement.provider}",
+            expected="at least one node",
+            got="no node on any provider",
+            next_step="check the export: the outputs do not depend on the inputs",
+        )
+    elif placement.placed == 0:
         yield Finding(
             code="placement.none",
             what=f"No node of '{cell}' runs on {placement.provider}",

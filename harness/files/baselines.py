@@ -293,7 +293,8 @@ def _write(path: Path, baseline: Baseline | LocalBaseline) -> None:
     try:
         if path.is_file() and path.read_bytes() == data:
             return
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+        # a link stays one: it may lead to where several checkouts keep their baselines
+        write_atomically(path.resolve(), lambda temporary: temporary.write_bytes(data))
     except OSError as error:
         msg = f"Baseline of '{baseline.model}' cannot be written"
         raise _unwritable(path, msg, error) from None

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from harness.duets import Duet
-from harness.errors import RunFailed
+from harness.errors import HarnessError, RunFailed
 from harness.runtimes.quiet import Quiet
 from harness.testing import MiniProject, make_model, tensor_info
 from tests.cli.conftest import Command
@@ -149,6 +149,34 @@ def test_a_provider_that_runs_no_node_is_refused(project: MiniProject, command: 
     assert (result.code, result.out) == (3, "")
     assert "AzureExecutionProvider was requested, but the session" in result.err
     assert "nodes {'CPUExecutionProvider': " in result.err
+
+
+def test_a_folded_graph_is_not_timed(project: MiniProject, command: Command) -> None:
+    """Nothing is left to run, which the message says."""
+    shape = helper.make_node("Shape", ["x"], ["size"])
+    zeros = helper.make_node("ConstantOfShape", ["size"], ["y"])
+    infos = [tensor_info(name, shape=(1, 4)) for name in "xy"]
+    for name in ("a.onnx", "b.onnx"):
+        onnx.save(make_model([shape, zeros], infos[:1], infos[1:]), project.root / name)
+    result = command("compare", "a.onnx", "b.onnx")
+    assert (result.code, result.out) == (3, "")
+    assert "the graph was folded to constants" in result.err
+
+
+def test_a_failed_comparison_of_outputs_loses_no_measurement(
+    project: MiniProject, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told beside what was measured."""
+
+    def fail(*_: object) -> list[str]:
+        msg = "The worker died"
+        raise HarnessError(msg)
+
+    monkeypatch.setattr("harness.cli.compare._other_outputs", fail)
+    control, candidate = write(project.root / "a.onnx", 3), write(project.root / "b.onnx", 9)
+    result = command("compare", control, candidate)
+    assert "is slower than" in result.out
+    assert "outputs:  were not compared: The worker died" in result.out
 
 
 def test_it_measures_alone(

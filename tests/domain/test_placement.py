@@ -53,6 +53,14 @@ def test_long_lists_of_nodes_are_cut() -> None:
     assert finding.where == "Shape 'n0', Shape 'n1', Shape 'n2', Shape 'n3', Shape 'n4', ..."
 
 
+@pytest.mark.parametrize("spread", [{}, {"cuda": ()}])
+def test_a_folded_graph_is_called_so(spread: dict[str, tuple[NodeInfo, ...]]) -> None:
+    """No provider is at fault where nothing is left to run."""
+    (finding,) = judged(None, **spread)
+    assert finding.code == "placement.none"
+    assert finding.what.endswith("is left to run: ONNX Runtime folded the graph to constants")
+
+
 @pytest.mark.parametrize("spread", [{"cpu": nodes("Conv")}, {}, {"cuda": (), "cpu": nodes("Conv")}])
 def test_no_node_at_all(spread: dict[str, tuple[NodeInfo, ...]]) -> None:
     """A provider that took nothing is told apart from one that took too little."""

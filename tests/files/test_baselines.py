@@ -397,6 +397,17 @@ def test_a_full_disk_leaves_the_old_file(store: Baselines, monkeypatch: pytest.M
     assert [entry.name for entry in store.folder.iterdir()] == ["mnist.json"]
 
 
+def test_a_link_stays_a_link(store: Baselines, tmp_path: Path) -> None:
+    """Several checkouts may share one file."""
+    store.write(baseline())
+    path, shared = store.folder / "mnist.json", tmp_path / "shared.json"
+    path.rename(shared)
+    path.symlink_to(shared)
+    store.write(baseline(threads=2))
+    assert path.is_symlink()
+    assert store.portable("mnist") == baseline(threads=2)
+
+
 def test_a_folder_that_cannot_be_made(store: Baselines) -> None:
     """A file is in the way."""
     store.folder.write_text("")
