@@ -21,8 +21,10 @@ import onnx
 
 from harness.domain import duet as rules
 from harness.domain.session import SessionConfig
+from harness.domain.spec import USUAL_SLOWDOWN
 from harness.duets import CANDIDATE, CONTROL, Duet
 from harness.errors import HarnessError
+from harness.latency.calibrating import asked
 from harness.latency.docket import APART_S, IDLE_S
 from harness.measuring import Bench, Side
 from harness.runtimes.launchers import Launcher
@@ -40,6 +42,8 @@ LIMITS_S = (60.0, 60.0)
 GATE, SEQUENTIAL, UNPINNED, ONE_PAIR = "gate", "one side after the other", "unpinned", "one pair"
 UNOPTIMISED, FEWER_THREADS = "graph optimisation off", "one thread of two"
 CPU = "cpu"
+#: Bound of p50 where a spec declares none.
+SLOWDOWN = USUAL_SLOWDOWN
 #: Faults of a session's settings, which no file shows.
 _SESSIONS = (UNOPTIMISED, FEWER_THREADS)
 
@@ -161,6 +165,7 @@ class Trial:
     task: Task
     condition: str
     provider: str
+    slowdown: float
     variant: int
     seed: int
     duet: NotedDuet
@@ -200,6 +205,7 @@ class Laboratory:
         resolved: Where all sessions run.
         folder: For model files.
         seed: Of everything that is drawn.
+        slowdown: Bound of p50, as a spec declares it.
         plugin: The peer that is asked about the same files in the same minutes; None for none.
     """
 
@@ -209,9 +215,11 @@ class Laboratory:
         resolved: Resolved,
         folder: Path,
         seed: int,
+        slowdown: float = SLOWDOWN,
         plugin: PluginGate | None = None,
     ) -> None:
         self._launcher = launcher
+        self._slowdown = slowdown
         self._plugin = plugin
         self._resolved = resolved
         self._folder = folder
@@ -260,13 +268,14 @@ class Laboratory:
             control=control,
             sets=task.subject.sets,
             seed=seed,
-            latency=rules.LATENCY.among(DECISIONS),
+            latency=asked(self._slowdown, DECISIONS),
             startup=rules.STARTUP.among(DECISIONS),
         )
         return Trial(
             task=task,
             condition=condition,
             provider=self._resolved.name,
+            slowdown=self._slowdown,
             variant=variant,
             seed=seed,
             duet=duet,
@@ -316,6 +325,7 @@ def plain(trial: Trial) -> dict[str, Any]:
         "way": task.way,
         "condition": trial.condition,
         "provider": trial.provider,
+        "slowdown": trial.slowdown,
         "variant": trial.variant,
         "seed": trial.seed,
         "seconds": _rounded(trial.seconds),
