@@ -16,7 +16,7 @@ import numpy as np
 from harness.domain import duet
 from harness.domain.duet import LATENCY, Outcome, Stage
 from power import neighbours
-from power.trials import CPU, DECISIONS, GATE
+from power.trials import CPU, DECISIONS, GATE, SLOWDOWN
 
 #: What `pytest-benchmark --benchmark-compare-fail=median:5%` compares with.
 STORED_LIMIT = 1.05
@@ -102,6 +102,10 @@ def _provider(line: Mapping[str, Any]) -> str:
     return str(line.get("provider", CPU))  # the oldest lines are all of the CPU
 
 
+def _slowdown(line: Mapping[str, Any]) -> float:
+    return float(line.get("slowdown", SLOWDOWN))  # the oldest lines are all of the default
+
+
 def interval(hits: int, count: int) -> tuple[float, float]:
     """Return the Clopper-Pearson interval of a share, 95 %."""
     from scipy import stats
@@ -122,7 +126,16 @@ def _place(decision: Decision) -> tuple[Any, ...]:
     layers = int(truth.split(maxsplit=1)[0]) if truth.endswith("layers") else 0
     scale = float(str(line["scale"]).split(maxsplit=1)[0])
     way = line["way"]
-    return way != GATE, way, scale, line["condition"], layers, truth, _provider(line)
+    return (
+        way != GATE,
+        way,
+        scale,
+        line["condition"],
+        layers,
+        truth,
+        _provider(line),
+        _slowdown(line),
+    )
 
 
 def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
@@ -139,6 +152,7 @@ def _figures(place: tuple[Any, ...], found: list[Decision]) -> dict[str, Any]:
         "condition": place[3],
         "truth": place[5],
         "provider": place[6],
+        "slowdown": place[7],
         "subjects": sorted({each.line["subject"] for each in found}),
         "decisions": len(found),
         "slower": slower,
@@ -265,6 +279,7 @@ def _whole(decisions: Sequence[Decision]) -> dict[str, list[Decision]]:
         for each in decisions
         if not each.line["error"]
         and (each.line["way"], each.line["condition"]) == (GATE, neighbours.AS_FOUND)
+        and _slowdown(each.line) == SLOWDOWN
         and each.line["truth"].endswith("layers")
         and len(each.stages) >= duet.STAGES
     ]
@@ -355,6 +370,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             each["truth"],
             *([each["way"]] if each["way"] != GATE else ()),
             *([f"on {each['provider']}"] if each["provider"] != CPU else ()),
+            *([f"bound {each['slowdown']:.1%}"] if each["slowdown"] != SLOWDOWN else ()),
         ))
         mean, deviation = each["effect_percent"]
         cells = (
@@ -404,7 +420,14 @@ def plot(
 ) -> None:
     """Draw every gate decision: true slowdown by added layers, estimate, outcome."""
     pyplot = importer("matplotlib.pyplot").pyplot
-    own = [each for each in decisions if each.line["way"] == GATE and not each.line["error"]]
+    own = [
+        each
+        for each in decisions
+        if each.line["way"] == GATE
+        and not each.line["error"]
+        and each.line["condition"] == neighbours.AS_FOUND
+        and _slowdown(each.line) == SLOWDOWN
+    ]
     scales = sorted({each.line["scale"] for each in own}, key=lambda each: float(each[:-3]))
     figure, axes = pyplot.subplots(1, len(scales), figsize=(4 * len(scales), 3.6), squeeze=False)
     colours = {"slower": "tab:red", "same": "tab:green", "faster": "tab:blue"}

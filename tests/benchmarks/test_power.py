@@ -187,6 +187,22 @@ def test_providers_are_told_apart(tables: ModuleType, tmp_path: Path) -> None:
     assert [each["stored_slower"]["of"] for each in (cpu, other)] == [1, 0]
 
 
+def test_bounds_are_told_apart(tables: ModuleType, tmp_path: Path) -> None:
+    """Decisions at a bound of half a per cent say nothing about that of one."""
+    file = tmp_path / "decisions.jsonl"
+    slower = line("slower", effect=0.01, truth="+1 layers", slowdown=0.005)
+    file.write_text(line("slower", effect=0.01, truth="+1 layers") + slower)
+    decisions = tables.read([file])
+    half, usual = tables.groups(decisions)
+    assert (half["slowdown"], usual["slowdown"]) == (0.005, 0.01)
+    assert [text.split(" | ")[2] for text in list(tables.lines([half, usual]))[2:]] == [
+        "+1 layers, bound 0.5%",
+        "+1 layers",
+    ]
+    (points,) = tables.curve(decisions).values()
+    assert points[0]["of"] == 1
+
+
 def test_what_pytest_benchmark_said_is_counted(tables: ModuleType, tmp_path: Path) -> None:
     """Decisions that it was not asked about do not count for it."""
     file = tmp_path / "decisions.jsonl"
