@@ -65,7 +65,9 @@ class Duet:
     ) -> None:
         duet.check_scipy()
         sides = {CANDIDATE: candidate, CONTROL: control, SENTINEL: control}
-        self._bench = Bench(launcher, sides, sets=sets, seed=seed, cores=cores)
+        self._bench = Bench(
+            launcher, sides, sets=sets, seed=seed, cores=cores, unweighed={SENTINEL}
+        )
         self._rules = {"latency": latency, **({"startup": startup} if startup else {})}
         self._stages: dict[str, list[Stage]] = {name: [] for name in self._rules}
         self.arms = self._bench.arms

@@ -124,6 +124,7 @@ class Bench:
         seed: Of every order that is drawn.
         cores: Processor numbers that rounds take in turn; one for each thread of a session is used
             at a time. Empty means those that this process may use.
+        unweighed: Arms whose memory nobody asks for.
 
     Raises:
         EnvironmentProblem: Where the system cannot pin a process; code `latency.unsupported`.
@@ -137,10 +138,12 @@ class Bench:
         sets: Sequence[Values],
         seed: int,
         cores: Sequence[int] = (),
+        unweighed: Collection[str] = (),
     ) -> None:
         self._launcher = launcher
         self._sides = sides
         self._sets = sets
+        self._unweighed = frozenset(unweighed)
         self._random = np.random.default_rng(seed)
         threads = max(side.config.threads for side in sides.values())
         self._cores = _groups(cores or usable_cores(), threads)
@@ -190,7 +193,11 @@ class Bench:
         self, names: Sequence[str], cores: Sequence[int], device: Gpu | None
     ) -> dict[str, list[float]]:
         """Measure these arms once, whatever the GPU does meanwhile."""
-        lacking = [name for name in names if len(self.arms[name].memory_bytes) < WEIGHED]
+        lacking = [
+            name
+            for name in names
+            if name not in self._unweighed and len(self.arms[name].memory_bytes) < WEIGHED
+        ]
         self._weigh(lacking, cores, device)
         slots: dict[str, list[float]] = {name: [] for name in names}
         with ExitStack() as stack:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,9 @@ def bench(
     op: str = "Relu",
     device: str = "",
     io_mode: IoMode = "host",
+    arms: Sequence[str] = ("candidate", "control"),
 ) -> Bench:
-    """Return a bench with one model on both sides.
+    """Return a bench with one model on all sides.
 
     Args:
         launcher: Starts the workers.
@@ -54,6 +55,7 @@ def bench(
         op: What the model's only node does.
         device: What the provider, which is the CPU's, says of its memory.
         io_mode: Where inputs and outputs lie.
+        arms: Names of the sides.
     """
     ends = [tensor_info(name, shape=[2, 3]) for name in ("x", "y")]
     model = make_model([helper.make_node(op, ["x"], ["y"])], ends[:1], ends[1:])
@@ -66,7 +68,7 @@ def bench(
         limits_s=(60.0, 60.0),
         io_mode=io_mode,
     )
-    return Bench(launcher, {"candidate": side, "control": side}, sets=SETS, seed=seed)
+    return Bench(launcher, dict.fromkeys(arms, side), sets=SETS, seed=seed, unweighed={"sentinel"})
 
 
 @pytest.fixture
@@ -107,6 +109,17 @@ def test_memory_is_taken_where_no_layout_is_drawn(
         assert len(arm.startup_ns) == len(arm.medians_ns) == ROUNDS
     peaks = [each for arm in found.arms.values() for each in arm.memory_bytes]
     assert max(peaks) - min(peaks) < 2**20
+
+
+def test_an_arm_whose_memory_nobody_asks_for_is_not_weighed(
+    launcher: LocalLauncher, tmp_path: Path, layouts: list[int | None]
+) -> None:
+    """A sentinel is there for its times: its three workers would be for nothing."""
+    found = bench(launcher, tmp_path, arms=("control", "sentinel"))
+    found.round(("control", "sentinel"))
+    assert layouts.count(None) == 1
+    assert found.arms["sentinel"].memory_bytes == []
+    assert found.arms["sentinel"].calls > 0
 
 
 def test_what_is_not_finite_is_the_same_in_timed_and_untimed_runs(
