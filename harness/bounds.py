@@ -72,6 +72,8 @@ class NoYardstick:
     why: str
     refused: bool = False
     """Whether a live reference was asked and could not."""
+    instead: str = "table"
+    """What judges the values: the tolerance table, or the measures of the spec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +321,9 @@ def _yardstick(
     lone = model.spec.reference.kind == "sklearn"
     rule = bounds.rule_for(dtype, cell.provider, lone=lone)
     if rule is None:
-        return NoYardstick(why=f"there is no bound for builds that compute in {dtype}")
+        instead = "measures" if model.spec.is_quantized(cell.variant) else "table"
+        why = f"there is no bound for builds that compute in {dtype}"
+        return NoYardstick(why=why, instead=instead)
     wanted = [name for name in reference[0] if _is_bound(model, cell, name, reference)]
     if not wanted:
         return NoYardstick(why="no output is floating and without a tolerance of its own")
@@ -372,7 +376,7 @@ def _coarsest(steps: Steps, output: str) -> DType:
 
 def _is_bound(model: Model, cell: Cell, output: str, reference: Steps) -> bool:
     """Return whether an output is judged by closeness, is real and has no tolerance of its own."""
-    rule = model.spec.outputs.get(output, OutputSpec())
+    rule = model.spec.outputs_of(cell.variant).get(output, OutputSpec())
     if rule.compare != "close" or own_tolerance(rule, cell.provider) is not None:
         return False
     kinds = {dtypes.of_array(array) for step in reference for _, array in leaves(step[output], "")}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from harness.builds.builder import Builder
 from harness.builds.candidates import candidate_file
 from harness.domain.cells import ANY, PROVIDER_DEPTH, VARIANT_DEPTH, Cell, short_name
 from harness.domain.findings import Finding
@@ -130,6 +131,7 @@ class Evidence:
             cache / "references",
             anew=selection.profile == "nightly",
         )
+        self._builder = Builder(launcher, sys.executable, cache / "builds")
         self._memory: dict[tuple[str, ...], object] = {}
         self._session: tuple[tuple[str, ...], Session] | None = None
         self._last_run: tuple[Cell, tuple[Values, ...], tuple[Values, ...]] | None = None
@@ -305,7 +307,11 @@ class Evidence:
         model = self.model(cell)
         with self._saying(f"preparing {cell.model}/{cell.variant}"):
             path = candidate_file(
-                model, cell.variant, references=self._references, cache=self._cache
+                model,
+                cell.variant,
+                references=self._references,
+                builder=self._builder,
+                cache=self._cache,
             )
             return path, self._inspector.inspect(path, limit_s=model.spec.limits.load_s)
 

@@ -32,6 +32,7 @@ from harness.domain.receipts import Receipt
 from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
+from harness.domain.tolerance import judged_whole
 from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, Verdict, judge
 from harness.errors import HarnessBug, HarnessError, RunFailed, WorkerDied
@@ -153,7 +154,7 @@ class Gate:
         return {
             name: explain_output(
                 name=name,
-                spec=spec.outputs.get(name, OutputSpec()),
+                spec=spec.outputs_of(cell.variant).get(name, OutputSpec()),
                 dtype=_element_type(candidate[0], name),
                 provider=cell.provider,
                 bound=self._bound_facts(cell, yardstick, candidate, name),
@@ -262,7 +263,11 @@ class Gate:
         candidate = evidence.run(cell, steps)
         changed = difference(candidate[0], evidence.run(cell, steps[:1])[0])
         yardstick = self._bounds.yardstick(cell, steps, reference)
-        bound = yardstick.outputs if isinstance(yardstick, Yardstick) else ()
+        bound = (
+            yardstick.outputs
+            if isinstance(yardstick, Yardstick)
+            else judged_whole(model.spec, cell.variant, cell.provider)
+        )
         comparisons = _compare_steps(
             model, cell, reference=reference, candidate=candidate, bound=bound
         )
@@ -296,7 +301,7 @@ class Gate:
         if isinstance(yardstick, NoYardstick):
             return Held(
                 findings=(_not_float64(cell, yardstick.why),) if yardstick.refused else (),
-                facts={"tolerance": f"table: {yardstick.why}"},
+                facts={"tolerance": f"{yardstick.instead}: {yardstick.why}"},
             )
         broken = frozenset[str]().union(*(each.broken for each in comparisons))
         held = self._bounds.hold(cell, yardstick, candidate, broken=broken)
@@ -412,7 +417,7 @@ def _compare_steps(
         compare(
             reference=expected,
             candidate=got,
-            outputs=model.spec.outputs,
+            outputs=model.spec.outputs_of(cell.variant),
             provider=cell.provider,
             cell=f"{cell}, step {step}" if many else str(cell),
             bound=bound,

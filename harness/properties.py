@@ -21,6 +21,7 @@ from harness.domain.findings import Finding, Severity, from_error
 from harness.domain.metamorphic import Law, Steps, batch_law, padding_law, permutation_law
 from harness.domain.receipts import Receipt
 from harness.domain.spec import ModelSpec, OutputSpec
+from harness.domain.tolerance import judged_whole
 from harness.domain.values import Array, Values
 from harness.errors import HarnessError, RunFailed, WorkerDied, labelled_lines
 from harness.evidence import Evidence
@@ -230,7 +231,8 @@ class InputSearch:
 
     def _rules(self, whole: Steps) -> dict[str, OutputSpec]:
         """Return how two runs of the candidate are compared: as parity does, NaN by position."""
-        rules = {name: self._spec.outputs.get(name, OutputSpec()) for name in whole[0]}
+        outputs = self._spec.outputs_of(self._cell.variant)
+        rules = {name: outputs.get(name, OutputSpec()) for name in whole[0]}
         return {
             name: replace(rule, finite="same-positions", dtype=None) for name, rule in rules.items()
         }
@@ -253,6 +255,7 @@ class InputSearch:
                 outputs=rules,
                 provider=self._cell.provider,
                 cell=str(self._cell),
+                bound=judged_whole(self._spec, self._cell.variant, self._cell.provider),
             )
             found += comparison.findings
             self._receipt = self._receipt.plus(counts={LAW_COUNTERS[code]: 1})

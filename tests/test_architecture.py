@@ -47,6 +47,7 @@ MAY_IMPORT["cli"] = MAY_IMPORT["plugin"] | {
 #: Frameworks run in workers; their adapters import them, inside functions.
 FRAMEWORKS = {"onnxruntime", "torch", "sklearn", "skl2onnx", "safetensors"}
 ADAPTERS = {
+    "builds/steps.py",
     "references/frameworks.py",
     "references/precision.py",
     "references/tracing.py",

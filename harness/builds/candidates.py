@@ -1,19 +1,19 @@
-"""The file of a variant: located, or exported from the reference and kept."""
+"""The file of a variant: located, exported from the reference and kept, or built from that."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from harness.builds.builder import Builder
+from harness.builds.kept import kept
 from harness.domain import inputs as drawing
 from harness.domain.spec import Export, ModelSpec
 from harness.domain.values import Values
 from harness.errors import SpecError
 from harness.files import packages
-from harness.files.cache import hash_file, key_of, locked
+from harness.files.cache import key_of
 from harness.files.models import Model
 from harness.files.sources import locate
 from harness.references.store import References, source_key
@@ -24,11 +24,24 @@ REVISION = "1"
 EXPORTERS = {"torch": ("onnx", "onnxscript"), "sklearn": ("onnx", "skl2onnx")}
 #: torch specialises on sizes 0 and 1, so a free dimension is shown to it with at least 2.
 LEAST_FREE_SIZE = 2
-MODEL, CHECKSUM = "model.onnx", "sha256"
+MODEL = "model.onnx"
 
 
-def candidate_file(model: Model, variant: str, *, references: References, cache: Path) -> Path:
+def candidate_file(
+    model: Model, variant: str, *, references: References, builder: Builder, cache: Path
+) -> Path:
     """Return the ONNX file of a variant.
+
+    Raises:
+        HarnessError: If the file is missing, or the export or a step of its build fails.
+    """
+    source = base_file(model, variant, references=references, cache=cache)
+    steps = model.spec.steps(variant)
+    return builder.build(source, steps, name=f"{model.name}/{variant}").path if steps else source
+
+
+def base_file(model: Model, variant: str, *, references: References, cache: Path) -> Path:
+    """Return the file that a variant is, or that its build begins with.
 
     Raises:
         HarnessError: If the file is missing, or the export fails.
@@ -51,36 +64,13 @@ def _exported(model: Model, export: Export, *, references: References, folder: P
             expected=f"a reference of kind {' or '.join(EXPORTERS)}",
             next_step="give candidate.file",
         )
-    home = folder / _key(model, export)[:32]
-    with locked(home.with_suffix(".lock")):
-        if not _is_intact(home):
-            shutil.rmtree(home, ignore_errors=True)
-            _export(model, export, home, references)
+    home = kept(
+        folder / _key(model, export)[:32],
+        lambda made: references.live(model).export(
+            example(model.spec), export_fields(model, export, made / MODEL)
+        ),
+    )
     return home / MODEL
-
-
-def _export(model: Model, export: Export, home: Path, references: References) -> None:
-    """Export into a temporary folder (large weights lie beside the file), then move it."""
-    live = references.live(model)
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".tmp-") as folder:
-        made = Path(folder) / "made"
-        made.mkdir()
-        live.export(example(model.spec), export_fields(model, export, made / MODEL))
-        (made / CHECKSUM).write_text(_checksum(made), encoding="utf-8")
-        made.rename(home)
-
-
-def _is_intact(home: Path) -> bool:
-    """Return whether an export is there as it was written: a damaged one is made again."""
-    try:
-        return (home / CHECKSUM).read_text(encoding="utf-8") == _checksum(home)
-    except OSError:
-        return False
-
-
-def _checksum(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUM)
-    return key_of(*(f"{path.name}={hash_file(path)}" for path in files))
 
 
 def _key(model: Model, export: Export) -> str:

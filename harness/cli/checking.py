@@ -10,7 +10,7 @@ from harness.domain.known_failures import EXPIRED_ADVICE
 from harness.domain.project import ProjectSettings
 from harness.domain.providers import Provider, find
 from harness.domain.session import check_config_keys
-from harness.domain.spec import Candidate, ModelSpec
+from harness.domain.spec import Candidate, ModelSpec, rules_of_outputs
 from harness.errors import HarnessError
 from harness.files import cases
 from harness.files.commits import as_of
@@ -55,10 +55,10 @@ def _provider_keys(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     """Yield each key that is a provider's name, with the name."""
     yield from ((f"providers.{name}", name) for name in spec.providers)
     yield from ((f"placement.{name}", name) for name in spec.placement)
-    for output, rule in spec.outputs.items():
+    for key, rule in rules_of_outputs(spec):
         for name in rule.tolerance:
             if name != "default":
-                yield f"outputs.{output}.tolerance.{name}", short_name(name)
+                yield f"{key}.tolerance.{name}", short_name(name)
 
 
 def _file_faults(model: Model) -> Iterator[HarnessError]:
@@ -75,7 +75,8 @@ def _file_faults(model: Model) -> Iterator[HarnessError]:
 def _files(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield from _candidate_file("candidate", spec.candidate)
     for name, variant in spec.variants.items():
-        yield from _candidate_file(f"variants.{name}", variant.candidate())
+        if not variant.build:
+            yield from _candidate_file(f"variants.{name}", spec.source(name))
     reference = spec.reference
     for kind in ("torch", "torchscript", "sklearn", "onnx"):
         entry = getattr(reference, kind)

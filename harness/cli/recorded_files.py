@@ -47,7 +47,15 @@ def recorded_spec(model: Model, cases: Mapping[str, WrittenCase], *, name: str) 
         reference=Reference(recorded="."),
         requires=tuple(each for each in spec.requires if _is_custom_ops(each, spec)),
         variants={
-            name: replace(variant, file=place(name), package=None, url=None, sha256=None)
+            name: replace(
+                variant,
+                file=place(name),
+                package=None,
+                url=None,
+                sha256=None,
+                build=(),
+                dtype=variant.computes_in,
+            )
             for name, variant in spec.variants.items()
         },
         session=replace(spec.session, custom_ops=libraries),

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
+from harness.domain.builds import BuildStep, StepName, computed_in
 from harness.domain.cells import CASE_DEPTH
 from harness.domain.dtypes import DType
 from harness.domain.providers import did_you_mean
@@ -88,9 +90,7 @@ class Candidate:
     def __post_init__(self) -> None:
         """Check that the source is unambiguous, and that fewer bits have a reason."""
         _exactly_one(self, ("file", "url", "export"))
-        if self.dtype.is_floating and self.dtype.bits < DType.FLOAT32.bits and not self.reason:
-            msg = f"'dtype = \"{self.dtype}\"' loosens the bound and needs a 'reason'"
-            raise ValueError(msg)
+        _refuse_bare_dtype(self.dtype, self.reason)
         if self.package is not None and self.file is None:
             msg = "'package' needs 'file', the path inside the package"
             raise ValueError(msg)
@@ -104,7 +104,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """Another build of the model, given as a file: exactly one of `file`, `url`."""
+    """Another build of the model: exactly one of `file`, `url`, `build`."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -116,24 +116,50 @@ class Variant:
     """Any fsspec URL; needs `sha256`."""
     sha256: str | None = None
     """SHA-256 of the file behind `url`, verified before use."""
-    dtype: DType = DType.FLOAT32
-    """Floating type that the build computes in: its error is held against the reference's error
-    in this type."""
+    build: tuple[StepName | BuildStep, ...] = ()
+    """Steps that make it from the candidate, each a name or a table with its keys."""
+    dtype: DType | None = None
+    """Type that the build computes in: its error is held against the reference's error in this
+    type. By default what its steps make of it, `float32` for a file. One below 16 bits has no
+    error of the reference to be held against: `outputs` must say what is asked of it."""
     reason: str = ""
     """Why a build computes in fewer bits than float32; needed for such a `dtype`."""
+    outputs: dict[str, OutputSpec] = field(default_factory=dict)
+    """What is asked of this build's outputs, in place of the model's `outputs`."""
 
     def __post_init__(self) -> None:
-        """Apply the candidate's rules."""
-        self.candidate()
+        """Check that the source is unambiguous; a file has the candidate's rules."""
+        if not self.build:
+            self.candidate(None)
+            return
+        given = [key for key in ("file", "package", "url", "sha256") if getattr(self, key)]
+        if given:
+            msg = f"'build' makes the file from the candidate: '{given[0]}' has no place beside it"
+            raise ValueError(msg)
+        _refuse_bare_dtype(self.computes_in, self.reason)
 
-    def candidate(self) -> Candidate:
-        """Return this variant as a candidate."""
+    @property
+    def steps(self) -> tuple[BuildStep, ...]:
+        """Return the steps of the build; none for a file."""
+        return tuple(
+            each if isinstance(each, BuildStep) else BuildStep(step=each) for each in self.build
+        )
+
+    @property
+    def computes_in(self) -> DType:
+        """Return the type that the build computes in."""
+        return self.dtype or computed_in(self.steps)
+
+    def candidate(self, base: Candidate | None) -> Candidate:
+        """Return where this variant comes from; a build comes from `base`."""
+        if self.build and base is not None:
+            return replace(base, dtype=self.computes_in, reason=self.reason)
         return Candidate(
             file=self.file,
             package=self.package,
             url=self.url,
             sha256=self.sha256,
-            dtype=self.dtype,
+            dtype=self.computes_in,
             reason=self.reason,
         )
 
@@ -829,7 +855,39 @@ class ModelSpec:
         """Return where the file of `variant` comes from."""
         if variant == FIRST_VARIANT:
             return self.candidate
-        return self.variants[variant].candidate()
+        return self.variants[variant].candidate(self.candidate)
+
+    def steps(self, variant: str) -> tuple[BuildStep, ...]:
+        """Return the steps that make `variant` from the candidate; none if it is a file."""
+        return () if variant == FIRST_VARIANT else self.variants[variant].steps
+
+    def is_quantized(self, variant: str) -> bool:
+        """Return whether `variant` computes in integers, or in fewer than 16 bits.
+
+        No run of the reference in that type says how far such a build may be from float64.
+        """
+        dtype = self.source(variant).dtype
+        return dtype.is_integer or dtype.bits < DType.FLOAT16.bits
+
+    def outputs_of(self, variant: str) -> dict[str, OutputSpec]:
+        """Return how the outputs of `variant` are compared."""
+        own = {} if variant == FIRST_VARIANT else self.variants[variant].outputs
+        return {**self.outputs, **own}
+
+
+def rules_of_outputs(spec: ModelSpec) -> Iterator[tuple[str, OutputSpec]]:
+    """Yield the dotted key of every rule of an output, those of single variants last."""
+    yield from ((f"outputs.{name}", rule) for name, rule in spec.outputs.items())
+    for variant, own in spec.variants.items():
+        for name, rule in own.outputs.items():
+            yield f"variants.{variant}.outputs.{name}", rule
+
+
+def _refuse_bare_dtype(dtype: DType, reason: str) -> None:
+    is_coarse = dtype.bits < DType.FLOAT32.bits
+    if (dtype.is_floating or dtype.is_integer) and is_coarse and not reason.strip():
+        msg = f"'dtype = \"{dtype}\"' loosens the bound and needs a 'reason'"
+        raise ValueError(msg)
 
 
 def _exactly_one(table: object, keys: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.domain.cells import short_name
 from harness.domain.dtypes import DType
-from harness.domain.spec import OutputSpec
+from harness.domain.spec import ModelSpec, OutputSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +72,18 @@ def resolve_tolerance(*, output: OutputSpec, dtype: DType, provider: str) -> All
     factor = PROVIDER_FACTORS.get((short, dtype), 1.0)
     source = f"tolerance table, {dtype} on {short}"
     return AllowedDifference(atol=atol * factor, rtol=rtol * factor, source=source)
+
+
+def judged_whole(spec: ModelSpec, variant: str, provider: str) -> frozenset[str]:
+    """Return the outputs of a quantised build that measures alone judge; none of other builds.
+
+    Its elements are off by steps of the quantisation, which no table knows. Who gives a tolerance
+    for one of its outputs has it judged element by element all the same.
+    """
+    if not spec.is_quantized(variant):
+        return frozenset()
+    return frozenset(
+        name
+        for name, rule in spec.outputs_of(variant).items()
+        if rule.compare == "close" and own_tolerance(rule, provider) is None
+    )

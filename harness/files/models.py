@@ -19,6 +19,7 @@ from harness.domain.spec import (
     ModelSpec,
     ProviderUse,
     Reference,
+    rules_of_outputs,
 )
 from harness.errors import HarnessError, SpecError, UsageProblem
 from harness.files import toml, toml_text, zoo
@@ -174,8 +175,8 @@ def _provider_faults(spec: ModelSpec, known: Collection[str]) -> list[str]:
     named = [(f"{table}.{name}", name) for table in ("providers", "placement")
              for name in getattr(spec, table)]  # fmt: skip
     named += [
-        (f"outputs.{output}.tolerance.{name}", name)
-        for output, rule in spec.outputs.items()
+        (f"{key}.tolerance.{name}", name)
+        for key, rule in rules_of_outputs(spec)
         for name in rule.tolerance
         if name != "default"
     ]
@@ -267,6 +268,7 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_use_faults(spec),
         *_case_faults(spec),
         *_scores_faults(spec),
+        *_quantized_faults(spec),
         *relations.faults(spec),
         *_property_faults(spec),
         *_latency_faults(spec),
@@ -314,6 +316,29 @@ def _latency_faults(spec: ModelSpec) -> list[str]:
         for budget in latency.budget
         if budget.provider not in declared
     ]
+    return faults
+
+
+def _quantized_faults(spec: ModelSpec) -> list[str]:
+    """Return the outputs of quantised builds that nothing would judge."""
+    faults = []
+    for name, variant in spec.variants.items():
+        if not spec.is_quantized(name):
+            faults += [
+                f"'variants.{name}.outputs.{output}' has no place: 'outputs' has '{output}' for "
+                "all builds, and only quantised ones have rules of their own"
+                for output in variant.outputs
+            ]
+            continue
+        rules = spec.outputs_of(name)
+        if not rules:
+            faults.append(f"'variants.{name}' is quantised, and 'outputs' declares none to judge")
+        faults += [
+            f"'variants.{name}.outputs.{output}.measures' is missing: element by element a build "
+            f"in {variant.computes_in} has no bound; give snr_db, cosine or top_k"
+            for output, rule in rules.items()
+            if rule.compare == "close" and rule.measures is None
+        ]
     return faults
 
 
@@ -390,9 +415,10 @@ def _scores_faults(spec: ModelSpec) -> list[str]:
     Without this a misspelled name shows only on the day on which a label differs.
     """
     faults = []
-    for output, rule in spec.outputs.items():
+    for where, rule in rules_of_outputs(spec):
+        output = where.rpartition(".outputs.")[2].removeprefix("outputs.")
         key, others = (
-            f"'outputs.{output}.scores'",
+            f"'{where}.scores'",
             [name for name in spec.outputs if name != output],
         )
         if rule.scores == output:

@@ -195,7 +195,7 @@ class Search:
         return compare(
             reference=expected,
             candidate=own,
-            outputs=self._model.spec.outputs,
+            outputs=self._model.spec.outputs_of(self._cell.variant),
             provider=self._cell.provider,
             cell=str(self._cell),
         )
