@@ -34,7 +34,8 @@ def simplify(model: onnx.ModelProto, _: Mapping[str, Any]) -> onnx.ModelProto:
     if not same:
         msg = "onnxsim's simplified model gives other outputs than the candidate"
         raise ModelFileError(msg, code="build.failed", next_step="leave the step 'simplify' out")
-    return simplified
+    made: onnx.ModelProto = simplified
+    return made
 
 
 def optimize(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto:
@@ -44,13 +45,14 @@ def optimize(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto
     passes = list(keys["passes"]) or onnxoptimizer.get_fuse_and_elimination_passes()
     known = onnxoptimizer.get_available_passes()
     if unknown := [each for each in passes if each not in known]:
-        raise _unknown("passes", unknown[0], known)
-    return onnxoptimizer.optimize(model, passes)
+        raise _is_unknown(key="passes", name=unknown[0], known=known)
+    made: onnx.ModelProto = onnxoptimizer.optimize(model, passes)
+    return made
 
 
 def optimize_by_onnxruntime(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto:
     """Save what ONNX Runtime's CPU provider makes of the graph at a level."""
-    import onnxruntime  # noqa: PLC0415 - this module is imported to name the steps too
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     level = keys["level"] or "basic"
@@ -69,7 +71,8 @@ def optimize_by_onnxruntime(model: onnx.ModelProto, keys: Mapping[str, Any]) -> 
 
 def to_float16(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto:
     """Let everything but `keep` compute in float16; inputs and outputs keep their types."""
-    from onnxruntime.transformers import float16  # noqa: PLC0415 - as above
+    from onnxruntime.transformers import float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     operators, nodes = _kept(model, keys["keep"])
     made: onnx.ModelProto = float16.convert_float_to_float16(
@@ -79,13 +82,14 @@ def to_float16(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelPro
         node_block_list=nodes,
     )
     if not any(each.data_type == onnx.TensorProto.FLOAT16 for each in made.graph.initializer):
-        raise _unchanged("float16", "no weight could be converted")
+        raise _is_unchanged(step="float16", why="no weight could be converted")
+    OnnxModel(made).topological_sort()  # casts were put at the end, which checkers refuse
     return made
 
 
 def quantize_dynamic(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto:
     """Let matrix products take 8-bit weights, and 8-bit inputs scaled anew in every run."""
-    from onnxruntime import quantization  # noqa: PLC0415 - as above
+    from onnxruntime import quantization
 
     operators, nodes = _kept(model, keys["keep"])
     kind = quantization.QuantType.QUInt8 if keys["weights"] == "uint8" else None
@@ -103,7 +107,8 @@ def quantize_dynamic(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.Mo
         made = onnx.load(after)
     if not INTEGER_OPERATORS & {node.op_type for node in made.graph.node}:
         found = ", ".join(sorted({node.op_type for node in model.graph.node}))
-        raise _unchanged("quantize-dynamic", f"none of its operators ({found}) was quantised")
+        why = f"none of its operators ({found}) was quantised"
+        raise _is_unchanged(step="quantize-dynamic", why=why)
     return made
 
 
@@ -134,7 +139,7 @@ def apply(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto:
             onnx.checker.check_model(made)
     except ModelFileError:
         raise
-    except Exception as error:  # tools raise what they like
+    except Exception as error:  # noqa: BLE001 - tools raise what they like
         why = str(error).strip().splitlines() or [type(error).__name__]
         msg = f"Step '{name}' failed: {why[0]}"
         raise ModelFileError(
@@ -176,7 +181,7 @@ def _kept(model: onnx.ModelProto, keep: list[str]) -> tuple[list[str], list[str]
     nodes = {node.name for node in _nodes(model.graph) if node.name}
     for each in keep:
         if each not in operators | nodes:
-            raise _unknown("keep", each, sorted(operators))
+            raise _is_unknown(key="keep", name=each, known=sorted(operators))
     return [each for each in keep if each in operators], [each for each in keep if each in nodes]
 
 
@@ -196,7 +201,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _unchanged(step: str, why: str) -> ModelFileError:
+def _is_unchanged(*, step: str, why: str) -> ModelFileError:
     msg = f"Step '{step}' left the model as it was: {why}"
     return ModelFileError(
         msg,
@@ -206,7 +211,7 @@ def _unchanged(step: str, why: str) -> ModelFileError:
     )
 
 
-def _unknown(key: str, name: str, known: list[str]) -> ModelFileError:
+def _is_unknown(*, key: str, name: str, known: list[str]) -> ModelFileError:
     msg = f"'{key}' names '{name}', which is not there"
     return ModelFileError(
         msg,

@@ -41,7 +41,8 @@ class BuildStep:
     step: StepName
     """What is done."""
     passes: tuple[str, ...] = ()
-    """`optimize`: passes of onnxoptimizer, in this order; none means its fuse and eliminate ones."""
+    """`optimize`: passes of onnxoptimizer, in this order; by default those that fuse or
+    eliminate nodes."""
     level: Literal["basic", "extended"] | None = None
     """`onnxruntime`: level of its graph optimisations; `basic` without it. Higher ones depend on
     the processor."""
