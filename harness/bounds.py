@@ -376,7 +376,7 @@ def _coarsest(steps: Steps, output: str) -> DType:
 
 def _is_bound(model: Model, cell: Cell, output: str, reference: Steps) -> bool:
     """Return whether an output is judged by closeness, is real and has no tolerance of its own."""
-    rule = model.spec.outputs_of(cell.variant).get(output, OutputSpec())
+    rule = model.spec.of(cell.variant).outputs.get(output, OutputSpec())
     if rule.compare != "close" or own_tolerance(rule, cell.provider) is not None:
         return False
     kinds = {dtypes.of_array(array) for step in reference for _, array in leaves(step[output], "")}

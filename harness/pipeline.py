@@ -154,7 +154,7 @@ class Gate:
         return {
             name: explain_output(
                 name=name,
-                spec=spec.outputs_of(cell.variant).get(name, OutputSpec()),
+                spec=spec.of(cell.variant).outputs.get(name, OutputSpec()),
                 dtype=_element_type(candidate[0], name),
                 provider=cell.provider,
                 bound=self._bound_facts(cell, yardstick, candidate, name),
@@ -417,7 +417,7 @@ def _compare_steps(
         compare(
             reference=expected,
             candidate=got,
-            outputs=model.spec.outputs_of(cell.variant),
+            outputs=model.spec.of(cell.variant).outputs,
             provider=cell.provider,
             cell=f"{cell}, step {step}" if many else str(cell),
             bound=bound,

@@ -74,7 +74,7 @@ class InputSearch:
         self._cell = cell
         self._compared = compared
         self._model = evidence.model(cell)
-        self._spec = self._model.spec
+        self._spec = self._model.spec.of(cell.variant)
         self._folder = recipes.failure_folder(evidence.cache, cell)
         self._refused: list[tuple[Example, HarnessError]] = []
         self._receipt = Receipt(counts={"examples_judged": 0})
@@ -231,8 +231,7 @@ class InputSearch:
 
     def _rules(self, whole: Steps) -> dict[str, OutputSpec]:
         """Return how two runs of the candidate are compared: as parity does, NaN by position."""
-        outputs = self._spec.outputs_of(self._cell.variant)
-        rules = {name: outputs.get(name, OutputSpec()) for name in whole[0]}
+        rules = {name: self._spec.outputs.get(name, OutputSpec()) for name in whole[0]}
         return {
             name: replace(rule, finite="same-positions", dtype=None) for name, rule in rules.items()
         }

@@ -31,6 +31,8 @@ class Graph:
     """Operator to number of nodes, subgraphs included."""
     parameters: int
     """Elements of all weights."""
+    size_bytes: int
+    """Of the model with its weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,10 @@ class Built:
     path: Path
     before: Graph
     after: Graph
+
+    def files(self) -> list[Path]:
+        """Return the model file and the weights that lie beside it."""
+        return [self.path, *sorted(self.path.parent.glob("weights.bin"))]
 
 
 class Builder:

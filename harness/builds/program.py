@@ -35,7 +35,11 @@ def _build(request: dict[str, Any], _: list[memoryview]) -> tuple[dict[str, Any]
 
 
 def _graph(model: onnx.ModelProto) -> dict[str, Any]:
-    return {"operators": steps.counted(model), "parameters": steps.parameters(model)}
+    return {
+        "operators": steps.counted(model),
+        "parameters": steps.parameters(model),
+        "size_bytes": model.ByteSize(),
+    }
 
 
 def _parts(error: ModelFileError) -> dict[str, str]:

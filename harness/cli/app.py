@@ -11,6 +11,7 @@ import harness
 from harness.cli import (
     PROGRAM,
     baseline,
+    build,
     compare,
     doctor,
     explain,
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="doctor")(doctor.doctor)
+app.command(name="build")(build.build)
 app.command(name="compare")(compare.compare)
 app.command(name="explain")(explain.explain)
 app.command(name="localise")(localise.localise)

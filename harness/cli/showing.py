@@ -42,6 +42,9 @@ def _with_days_as_text(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _variant(model: Model, variant: str, inspector: Inspector, cache: Path) -> dict[str, Any]:
+    if steps := model.spec.steps(variant):
+        names = ", ".join(each.step for each in steps)
+        return {"note": f"built from the candidate when it is run: {names}"}
     source = model.spec.source(variant)
     if source.export is not None:
         return {"note": f"exported from the {model.spec.reference.kind} reference when it is run"}

@@ -68,6 +68,7 @@ CODES: dict[str, Severity] = {
     "reference.unstable": Severity.ERROR,
     "reference.not-float64": Severity.NOTE,
     "export.failed": Severity.FAIL,
+    "build.failed": Severity.FAIL,
     # placement
     "placement.fallback": Severity.FAIL,
     "placement.none": Severity.FAIL,

@@ -73,6 +73,7 @@ SHOWN_BY: dict[str, tuple[Question, ...]] = {
     "contract.dtype": _OF_INTERFACE,
     "contract.shape": _OF_INTERFACE,
     "export.failed": _ALL,
+    "build.failed": _ALL,
     "provider.unavailable": _ON_PROVIDER,
     "provider.no-device": _ON_PROVIDER,
     "session.refused": _ON_PROVIDER,

@@ -125,7 +125,9 @@ class Variant:
     reason: str = ""
     """Why a build computes in fewer bits than float32; needed for such a `dtype`."""
     outputs: dict[str, OutputSpec] = field(default_factory=dict)
-    """What is asked of this build's outputs, in place of the model's `outputs`."""
+    """What is asked of a quantised build's outputs, in place of the model's `outputs`."""
+    properties: PropertiesSpec | None = None
+    """What holds for all inputs of a quantised build, in place of the model's `properties`."""
 
     def __post_init__(self) -> None:
         """Check that the source is unambiguous; a file has the candidate's rules."""
@@ -869,10 +871,16 @@ class ModelSpec:
         dtype = self.source(variant).dtype
         return dtype.is_integer or dtype.bits < DType.FLOAT16.bits
 
-    def outputs_of(self, variant: str) -> dict[str, OutputSpec]:
-        """Return how the outputs of `variant` are compared."""
-        own = {} if variant == FIRST_VARIANT else self.variants[variant].outputs
-        return {**self.outputs, **own}
+    def of(self, variant: str) -> ModelSpec:
+        """Return the spec with what `variant` has rules of its own for."""
+        if variant == FIRST_VARIANT:
+            return self
+        own = self.variants[variant]
+        return replace(
+            self,
+            outputs={**self.outputs, **own.outputs},
+            properties=own.properties or self.properties,
+        )
 
 
 def rules_of_outputs(spec: ModelSpec) -> Iterator[tuple[str, OutputSpec]]:

@@ -84,6 +84,6 @@ def judged_whole(spec: ModelSpec, variant: str, provider: str) -> frozenset[str]
         return frozenset()
     return frozenset(
         name
-        for name, rule in spec.outputs_of(variant).items()
+        for name, rule in spec.of(variant).outputs.items()
         if rule.compare == "close" and own_tolerance(rule, provider) is None
     )

@@ -17,6 +17,7 @@ from harness.domain.spec import (
     Candidate,
     CaseSpec,
     ModelSpec,
+    PropertiesSpec,
     ProviderUse,
     Reference,
     rules_of_outputs,
@@ -270,7 +271,13 @@ def spec_faults(spec: ModelSpec) -> list[str]:
         *_scores_faults(spec),
         *_quantized_faults(spec),
         *relations.faults(spec),
-        *_property_faults(spec),
+        *_property_faults(spec, "properties", spec.properties),
+        *(
+            fault
+            for name, variant in spec.variants.items()
+            if variant.properties
+            for fault in _property_faults(spec, f"variants.{name}.properties", variant.properties)
+        ),
         *_latency_faults(spec),
     ]
 
@@ -325,12 +332,13 @@ def _quantized_faults(spec: ModelSpec) -> list[str]:
     for name, variant in spec.variants.items():
         if not spec.is_quantized(name):
             faults += [
-                f"'variants.{name}.outputs.{output}' has no place: 'outputs' has '{output}' for "
-                "all builds, and only quantised ones have rules of their own"
-                for output in variant.outputs
+                f"'variants.{name}.{key}' is for quantised builds; this one computes in "
+                f"{variant.computes_in} and keeps to the model's '{key}'"
+                for key in ("outputs", "properties")
+                if getattr(variant, key)
             ]
             continue
-        rules = spec.outputs_of(name)
+        rules = spec.of(name).outputs
         if not rules:
             faults.append(f"'variants.{name}' is quantised, and 'outputs' declares none to judge")
         faults += [
@@ -431,21 +439,20 @@ def _scores_faults(spec: ModelSpec) -> list[str]:
     return faults
 
 
-def _property_faults(spec: ModelSpec) -> list[str]:
-    """Return what `properties` names that is not there."""
-    declared = spec.properties
+def _property_faults(spec: ModelSpec, where: str, declared: PropertiesSpec) -> list[str]:
+    """Return what a table of properties names that is not there."""
     named = [("batch", declared.batch), ("permutation", declared.permutation)]
     padding = declared.padding
     named += [("padding.dim", padding.dim)] if padding else []
     faults = [
-        f"'properties.{key}' names the dimension '{name}', which 'dims' lacks"
+        f"'{where}.{key}' names the dimension '{name}', which 'dims' lacks"
         for key, name in named
         if name is not None and name not in spec.dims
     ]
     inputs = [("padding.mask", padding.mask), *(("padding.inputs", name) for name in padding.inputs)
               ] if padding else []  # fmt: skip
     faults += [
-        f"'properties.{key}' names the input '{name}', which 'inputs' lacks"
+        f"'{where}.{key}' names the input '{name}', which 'inputs' lacks"
         for key, name in inputs
         if name not in spec.inputs
     ]
@@ -454,5 +461,5 @@ def _property_faults(spec: ModelSpec) -> list[str]:
         and padding.mask in spec.inputs
         and padding.dim not in (spec.inputs[padding.mask].shape)
     ):
-        faults.append(f"'properties.padding.mask' has no dimension '{padding.dim}'")
+        faults.append(f"'{where}.padding.mask' has no dimension '{padding.dim}'")
     return faults

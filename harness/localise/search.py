@@ -195,7 +195,7 @@ class Search:
         return compare(
             reference=expected,
             candidate=own,
-            outputs=self._model.spec.outputs_of(self._cell.variant),
+            outputs=self._model.spec.of(self._cell.variant).outputs,
             provider=self._cell.provider,
             cell=str(self._cell),
         )
