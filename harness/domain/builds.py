@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from harness.domain.dtypes import DType
+from harness.domain.providers import did_you_mean
 
 #: Names of the steps; told in docs/builds.md.
 StepName = Literal["simplify", "optimize", "onnxruntime", "float16", "quantize-dynamic"]
@@ -64,6 +65,20 @@ class BuildStep:
             read = ", ".join(f"'{key}'" for key in READS[self.step]) or "no key"
             msg = f"'{unread[0]}' is not read by the step '{self.step}', which reads {read}"
             raise ValueError(msg)
+
+
+def named_step(name: str) -> BuildStep:
+    """Return a step with its usual keys.
+
+    Raises:
+        ValueError: If there is no such step.
+    """
+    for known in get_args(StepName):
+        if name == known:
+            return BuildStep(step=known)
+    near = did_you_mean(name, READS, f"the steps are {', '.join(READS)}")
+    msg = f"'build' names the step '{name}', which is none; {near}"
+    raise ValueError(msg)
 
 
 def computed_in(steps: tuple[BuildStep, ...]) -> DType:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
-from harness.domain.builds import BuildStep, StepName, computed_in
+from harness.domain.builds import BuildStep, computed_in, named_step
 from harness.domain.cells import CASE_DEPTH
 from harness.domain.dtypes import DType
 from harness.domain.providers import did_you_mean
@@ -116,7 +116,7 @@ class Variant:
     """Any fsspec URL; needs `sha256`."""
     sha256: str | None = None
     """SHA-256 of the file behind `url`, verified before use."""
-    build: tuple[StepName | BuildStep, ...] = ()
+    build: tuple[str | BuildStep, ...] = ()
     """Steps that make it from the candidate, each a name or a table with its keys."""
     dtype: DType | None = None
     """Type that the build computes in: its error is held against the reference's error in this
@@ -144,7 +144,7 @@ class Variant:
     def steps(self) -> tuple[BuildStep, ...]:
         """Return the steps of the build; none for a file."""
         return tuple(
-            each if isinstance(each, BuildStep) else BuildStep(step=each) for each in self.build
+            each if isinstance(each, BuildStep) else named_step(each) for each in self.build
         )
 
     @property

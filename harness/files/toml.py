@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -83,10 +83,19 @@ def faults(kind: type[Any], errors: Sequence[Any]) -> Iterator[str]:
     """Yield one fault per key; a union reports a key once per member, which is one fault."""
     merged: dict[str, tuple[Any, list[str]]] = {}
     for error in errors:
-        _, wanted = merged.setdefault(dotted_key(error["loc"]), (error, []))
-        wanted.append(error["msg"])
+        key = dotted_key(error["loc"])
+        first, wanted = merged.get(key, (error, []))
+        says_more = error["type"] == "value_error"  # a rule of ours, not that a type does not fit
+        merged[key] = (error if says_more else first, [*wanted, error["msg"]])
     for key, (error, wanted) in merged.items():
-        yield _describe(kind, key, error, wanted)
+        if not _is_of_another_member(key, error, merged):
+            yield _describe(kind, key, error, wanted)
+
+
+def _is_of_another_member(key: str, error: Any, keys: Iterable[str]) -> bool:
+    """Return whether a table is only told not to be text, while its own keys have faults."""
+    is_table = error["type"] == "string_type" and isinstance(error["input"], dict)
+    return is_table and any(each.startswith(f"{key}.") for each in keys)
 
 
 def _describe(kind: type[Any], key: str, error: Any, wanted: list[str]) -> str:
@@ -121,7 +130,7 @@ def dotted_key(location: tuple[Any, ...]) -> str:
 
 
 #: How pydantic names the members of the unions that specs use.
-_UNION_PARTS = frozenset({"int", "float", "str", "bool", "literal[True]"})
+_UNION_PARTS = frozenset({"int", "float", "str", "bool", "literal[True]", "BuildStep"})
 
 
 def _nearest(kind: Any, location: tuple[Any, ...]) -> str:

@@ -107,7 +107,7 @@ def test_the_suites_judge_quantised_builds(built: MiniProject) -> None:
     outcome = built.run("--provider", "cpu", "-k", "int8 and (contract or parity)")
     assert outcome.exit_code == 0, outcome.text
     item = outcome.items["parity net/int8/cpu/one"]
-    assert item.receipt["facts"]["tolerance"].startswith("measures: there is no bound")
+    assert item.facts["tolerance"].startswith("measures: there is no bound")
     spec = built.models / "net" / "model.toml"
     spec.write_text(spec.read_text().replace("snr_db = 20.0", "snr_db = 90.0"))
     outcome = built.run("--provider", "cpu", "-k", "int8 and parity", "--no-localise")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.domain import project, spec
+from harness.domain import builds, project, spec
 from harness.domain.bounds import ARITHMETIC, FACTORS, rule_for
 from harness.domain.providers import BUILTIN
 from harness.domain.questions import LATENCY, QUESTIONS, SHOWN_BY
@@ -33,6 +33,7 @@ SPEC_TABLES: dict[str, type] = {
     "candidate.export": spec.Export,
     "[reference]": spec.Reference,
     "[variants.NAME]": spec.Variant,
+    "[[variants.NAME.build]]": builds.BuildStep,
     "[providers.NAME]": spec.ProviderUse,
     "[session]": spec.SessionSettings,
     "[inputs.NAME]": spec.InputSpec,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.domain import project, spec
+from harness.domain import builds, project, spec
 from harness.results import record
 from tests.docs.generate import (
     PASSAGE,
@@ -47,14 +47,17 @@ def test_an_old_passage_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "tables"),
-    [(spec, SPEC_TABLES), (project, PROJECT_TABLES), (record, RECORD_TABLES)],
+    ("modules", "tables"),
+    [((spec, builds), SPEC_TABLES), ((project,), PROJECT_TABLES), ((record,), RECORD_TABLES)],
     ids=["spec", "project", "record"],
 )
-def test_every_table_of_a_format_is_described(module: object, tables: dict[str, type]) -> None:
+def test_every_table_of_a_format_is_described(
+    modules: tuple[object, ...], tables: dict[str, type]
+) -> None:
     """Each dataclass of a format has its table of keys."""
     own = {
         kind
+        for module in modules
         for _, kind in inspect.getmembers(module, dataclasses.is_dataclass)
         if inspect.getmodule(kind) is module
     }

@@ -34,6 +34,7 @@ def known_failure(
     return f'[[known_failure]]\ncell = "{cell}"\ncode = "{code}"\n{issue}\nexpires = {expires}\n'
 
 
+QUANTISED = '[variants.q]\nbuild = ["quantize-dynamic"]\nreason = "small"\n'
 PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {inputs} }}'
 
 
@@ -47,6 +48,60 @@ PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {input
         (
             'aliases = ["../old"]\n' + file_spec(),
             "'aliases' has the name '../old', which does not match [a-z0-9][a-z0-9_.-]*",
+        ),
+        (
+            file_spec(more='[variants.q]\nbuild = ["float17"]'),
+            (
+                "'variants.q' 'build' names the step 'float17', which is none; "
+                "did you mean 'float16'?"
+            ),
+        ),
+        (
+            file_spec(more='[variants.h]\nbuild = [{ step = "float16", kep = ["Add"] }]'),
+            "unknown key 'variants.h.build[0].kep'; did you mean 'keep'?",
+        ),
+        (
+            file_spec(more='[variants.h]\nbuild = ["float16"]'),
+            "'variants.h' 'dtype = \"float16\"' loosens the bound and needs a 'reason'",
+        ),
+        (
+            file_spec(more='[variants.h]\nbuild = ["simplify"]\nfile = "h.onnx"'),
+            "'variants.h' 'build' makes the file from the candidate: 'file' has no place beside it",
+        ),
+        (
+            file_spec(more='[variants.h]\nbuild = [{ step = "simplify", keep = ["Add"] }]'),
+            "'variants.h.build[0]' 'keep' is not read by the step 'simplify', which reads no key",
+        ),
+        (
+            file_spec(more='[variants.h]\nbuild = [{ step = "optimize", level = "basic" }]'),
+            (
+                "'variants.h.build[0]' 'level' is not read by the step 'optimize', which reads "
+                "'passes'"
+            ),
+        ),
+        (
+            file_spec(more=QUANTISED + "[outputs.y]"),
+            (
+                "'variants.q.outputs.y.measures' is missing: element by element a build in int8 "
+                "has no bound; give snr_db, cosine or top_k"
+            ),
+        ),
+        (
+            file_spec(more=QUANTISED),
+            "'variants.q' is quantised, and 'outputs' declares none to judge",
+        ),
+        (
+            file_spec(more='[variants.s]\nbuild = ["simplify"]\noutputs.y.measures.cosine = 0.9'),
+            (
+                "'variants.s.outputs' is for quantised builds; this one computes in float32 and "
+                "keeps to the model's 'outputs'"
+            ),
+        ),
+        (
+            file_spec(
+                more=QUANTISED + 'properties = { batch = "rows" }\noutputs.y.measures.cosine = 0.9'
+            ),
+            "'variants.q.properties.batch' names the dimension 'rows', which 'dims' lacks",
         ),
         (
             file_spec(more='[variants.fp32]\nfile = "h.onnx"'),
