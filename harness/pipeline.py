@@ -32,7 +32,7 @@ from harness.domain.receipts import Receipt
 from harness.domain.repetition import difference
 from harness.domain.session import CPU_PROVIDER
 from harness.domain.spec import OutputSpec, PlacementSpec
-from harness.domain.tolerance import judged_whole
+from harness.domain.tolerance import coarser, judged_whole
 from harness.domain.values import Values, leaves
 from harness.domain.verdict import Judgement, Verdict, judge
 from harness.errors import HarnessBug, HarnessError, RunFailed, WorkerDied
@@ -155,9 +155,10 @@ class Gate:
             name: explain_output(
                 name=name,
                 spec=spec.of(cell.variant).outputs.get(name, OutputSpec()),
-                dtype=_element_type(candidate[0], name),
+                dtype=coarser(_element_type(candidate[0], name), spec.source(cell.variant).dtype),
                 provider=cell.provider,
                 bound=self._bound_facts(cell, yardstick, candidate, name),
+                whole=name in judged_whole(spec, cell.variant, cell.provider),
             )
             for name in shared
         }
@@ -421,6 +422,7 @@ def _compare_steps(
             provider=cell.provider,
             cell=f"{cell}, step {step}" if many else str(cell),
             bound=bound,
+            computes_in=model.spec.source(cell.variant).dtype,
         )
         for step, (expected, got) in enumerate(zip(reference, candidate, strict=True))
     ]

@@ -26,7 +26,7 @@ from harness.domain.measures import judge_measures
 from harness.domain.receipts import Receipt
 from harness.domain.samples import compare_sample
 from harness.domain.spec import OutputSpec
-from harness.domain.tolerance import resolve_tolerance
+from harness.domain.tolerance import coarser, resolve_tolerance
 from harness.domain.values import Array, SampledTensor, Value, Values, kind
 from harness.domain.walk import Walk
 
@@ -56,6 +56,7 @@ def compare(
     provider: str,
     cell: str,
     bound: Collection[str] = (),
+    computes_in: DType | None = None,
 ) -> Comparison:
     """Return all findings on one run, with the receipt of what was compared.
 
@@ -66,8 +67,10 @@ def compare(
         provider: Short name, for the tolerance.
         cell: Id for messages.
         bound: Outputs whose values are held against float64 elsewhere; all else is judged here.
+        computes_in: Type that the candidate computes in, where its outputs do not tell; the table
+            then has its row.
     """
-    walk = Walk(cell=cell, provider=provider, bound=frozenset(bound))
+    walk = Walk(cell=cell, provider=provider, bound=frozenset(bound), computes_in=computes_in)
     _compare_names(walk, reference=reference, candidate=candidate)
     broken: set[str] = set()
     for name, expected in reference.items():
@@ -222,7 +225,8 @@ def _compare_tensors(
     if walk.output in walk.bound:
         check_finite(walk, rule, path, reference=reference, candidate=candidate)
     elif rule.compare == "close" and dtype.is_floating:
-        allowed = resolve_tolerance(output=rule, dtype=dtype, provider=walk.provider)
+        row = coarser(dtype, walk.computes_in)
+        allowed = resolve_tolerance(output=rule, dtype=row, provider=walk.provider)
         compare_close(walk, rule, path, allowed, reference=reference, candidate=candidate)
     else:
         compare_exactly(walk, rule, path, reference=reference, candidate=candidate)

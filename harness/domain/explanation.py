@@ -32,7 +32,13 @@ class BoundFacts:
 
 
 def explain_output(
-    *, name: str, spec: OutputSpec, dtype: DType, provider: str, bound: BoundFacts | str
+    *,
+    name: str,
+    spec: OutputSpec,
+    dtype: DType,
+    provider: str,
+    bound: BoundFacts | str,
+    whole: bool = False,
 ) -> tuple[Link, ...]:
     """Return the chain for one output; exactly one link applies.
 
@@ -42,6 +48,7 @@ def explain_output(
         dtype: Element type of the candidate's output.
         provider: Provider, perhaps with its runtime.
         bound: What the float64 run gives, or why it gives nothing.
+        whole: Whether measures alone judge it, as they do in a quantised build.
     """
     keys = dict.fromkeys((provider, short_name(provider), "default"))
     exact = spec.compare != "close" or not dtype.is_floating
@@ -59,8 +66,13 @@ def explain_output(
     is_bound = not exact and own is None and isinstance(bound, BoundFacts)
     links.append(Link(rule="bound from float64", says=_bound(bound), applies=is_bound))
     table = resolve_tolerance(output=OutputSpec(), dtype=dtype, provider=provider)
-    says = f"atol {table.atol:g}, rtol {table.rtol:g} ({table.source})"
-    by_table = not (exact or own or is_bound)
+    if whole:
+        says = "no element by itself; what they ask is in the spec"
+        links.append(Link(rule=f"outputs.{name}.measures", says=says, applies=True))
+        says = "says nothing about a quantised build"
+    else:
+        says = f"atol {table.atol:g}, rtol {table.rtol:g} ({table.source})"
+    by_table = not (exact or own or is_bound or whole)
     return (*links, Link(rule="tolerance table", says=says, applies=by_table))
 
 

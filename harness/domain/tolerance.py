@@ -74,6 +74,13 @@ def resolve_tolerance(*, output: OutputSpec, dtype: DType, provider: str) -> All
     return AllowedDifference(atol=atol * factor, rtol=rtol * factor, source=source)
 
 
+def coarser(output: DType, computes_in: DType | None) -> DType:
+    """Return the type whose row of the table applies: inside, fewer bits than an output may lie."""
+    if computes_in is None or not computes_in.is_floating or computes_in.bits >= output.bits:
+        return output
+    return computes_in
+
+
 def judged_whole(spec: ModelSpec, variant: str, provider: str) -> frozenset[str]:
     """Return the outputs of a quantised build that measures alone judge; none of other builds.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.domain.dtypes import DType
 from harness.domain.findings import Finding
 from harness.domain.labels import Ranking
 from harness.domain.values import SampledTensor
@@ -20,6 +21,8 @@ class Walk:
     provider: str
     bound: frozenset[str] = frozenset()
     """Outputs whose values are held against float64 elsewhere."""
+    computes_in: DType | None = None
+    """Floating type that the candidate computes in; None if it is that of its outputs."""
     ranking: Ranking | None = None
     """Scores behind the labels being walked."""
     output: str = ""

@@ -104,7 +104,7 @@ def test_without_builds_there_is_nothing_to_do(project: MiniProject, command: Co
 
 def test_the_suites_judge_quantised_builds(built: MiniProject) -> None:
     """By the measures of their spec, which they can miss; elements have no bound."""
-    outcome = built.run("--provider", "cpu", "-k", "int8 and (contract or parity)")
+    outcome = built.run("--provider", "cpu", "-m", "contract or parity")
     assert outcome.exit_code == 0, outcome.text
     item = outcome.items["parity net/int8/cpu/one"]
     assert item.facts["tolerance"].startswith("measures: there is no bound")
@@ -114,3 +114,12 @@ def test_the_suites_judge_quantised_builds(built: MiniProject) -> None:
     item = outcome.items["parity net/int8/cpu/one"]
     assert item.verdict == "FAIL"
     assert [each["code"] for each in item.findings] == ["parity.measure"]
+
+
+@pytest.mark.usefixtures("built")
+def test_the_rule_of_a_build_is_explained(command: Command) -> None:
+    """Measures judge int8; float16 has its own row of the table where nothing better is known."""
+    told = command("explain", "net/int8/cpu/one").out
+    assert "outputs.y.measures" in told
+    assert "says nothing about a quantised build" in told
+    assert "atol 0.001, rtol 0.01" in command("explain", "net/half/cpu/one").out
