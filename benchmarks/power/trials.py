@@ -242,8 +242,9 @@ class Laboratory:
                 waiting.append(trial)
 
     def _ask_plugin(self, trial: Trial) -> None:
-        task = trial.task
-        if self._plugin and task.way == GATE and task.fault not in _SESSIONS:
+        """Ask pytest-benchmark about what it can see: two files on the CPU."""
+        task, is_cpu = trial.task, self._resolved.name == CPU
+        if self._plugin and is_cpu and task.way == GATE and task.fault not in _SESSIONS:
             files = (trial.duet.sides[arm].path for arm in (CANDIDATE, CONTROL))
             trial.plugin_slower = self._plugin.is_slower(task.subject, *files)
 
