@@ -430,7 +430,8 @@ def plot(
     ]
     scales = sorted({each.line["scale"] for each in own}, key=lambda each: float(each[:-3]))
     figure, axes = pyplot.subplots(1, len(scales), figsize=(4 * len(scales), 3.6), squeeze=False)
-    colours = {"slower": "tab:red", "same": "tab:green", "faster": "tab:blue"}
+    colours = {"slower": "tab:red", "same or not slower": "tab:green", "faster": "tab:blue"}
+    words = dict.fromkeys(_SAME, "same or not slower")
     random = np.random.default_rng(0)
     for axis, scale in zip(axes[0], scales, strict=True):
         for each in own:
@@ -438,7 +439,7 @@ def plot(
             if each.line["scale"] == scale and (layers or each.line["truth"] == "unchanged"):
                 axis.plot(
                     layers + random.uniform(-0.15, 0.15), each.effect, "o", ms=4, alpha=0.6,
-                    color=colours.get(each.outcome, "tab:gray"),
+                    color=colours.get(words.get(each.outcome, each.outcome), "tab:gray"),
                 )  # fmt: skip
         axis.axhline(1.0, color="gray", lw=0.8, ls=":")
         axis.set(title=f"about {scale} a run", xlabel="layers added to 100")
