@@ -305,13 +305,13 @@ class Evidence:
 
     def _find_file(self, cell: Cell) -> tuple[Path, ModelFacts]:
         model = self.model(cell)
+        steps = model.spec.steps(cell.variant)
+        base = self.sound_file(replace(cell, variant=FIRST_VARIANT))[0] if steps else None
         with self._saying(f"preparing {cell.model}/{cell.variant}"):
-            path = candidate_file(
-                model,
-                cell.variant,
-                references=self._references,
-                builder=self._builder,
-                cache=self._cache,
+            path = (
+                candidate_file(model, cell.variant, references=self._references, cache=self._cache)
+                if base is None
+                else self._builder.build(base, steps, name=f"{cell.model}/{cell.variant}").path
             )
             return path, self._inspector.inspect(path, limit_s=model.spec.limits.load_s)
 

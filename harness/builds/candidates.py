@@ -1,4 +1,4 @@
-"""The file of a variant: located, exported from the reference and kept, or built from that."""
+"""The file that a variant is or is built from: located, or exported from the reference and kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.builds.builder import Builder
 from harness.builds.kept import kept
 from harness.domain import inputs as drawing
 from harness.domain.spec import Export, ModelSpec
@@ -27,20 +26,7 @@ LEAST_FREE_SIZE = 2
 MODEL = "model.onnx"
 
 
-def candidate_file(
-    model: Model, variant: str, *, references: References, builder: Builder, cache: Path
-) -> Path:
-    """Return the ONNX file of a variant.
-
-    Raises:
-        HarnessError: If the file is missing, or the export or a step of its build fails.
-    """
-    source = base_file(model, variant, references=references, cache=cache)
-    steps = model.spec.steps(variant)
-    return builder.build(source, steps, name=f"{model.name}/{variant}").path if steps else source
-
-
-def base_file(model: Model, variant: str, *, references: References, cache: Path) -> Path:
+def candidate_file(model: Model, variant: str, *, references: References, cache: Path) -> Path:
     """Return the file that a variant is, or that its build begins with.
 
     Raises:

@@ -19,7 +19,10 @@ PROVENANCE = "onnx-harness.build"
 def _build(request: dict[str, Any], _: list[memoryview]) -> tuple[dict[str, Any], list[Any]]:
     """Write the build to `target`; the reply has the graph of before and after."""
     target = Path(request["target"])
-    model = onnx.load(request["source"])
+    try:
+        model = onnx.load(request["source"])
+    except Exception as error:  # noqa: BLE001 - protobuf, files, onnx's own checks
+        return {"refused": {**_parts(_unreadable(error)), "where": request["source"]}}, []
     before = _graph(model)
     for number, keys in enumerate(request["steps"], start=1):
         try:
@@ -40,6 +43,14 @@ def _graph(model: onnx.ModelProto) -> dict[str, Any]:
         "parameters": steps.parameters(model),
         "size_bytes": model.ByteSize(),
     }
+
+
+def _unreadable(error: Exception) -> ModelFileError:
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    msg = f"Its candidate cannot be read: {why}"
+    return ModelFileError(
+        msg, code="model.unreadable", next_step="export or fetch the candidate again"
+    )
 
 
 def _parts(error: ModelFileError) -> dict[str, str]:

@@ -112,10 +112,10 @@ def _made(
     """Return what is told of a build, made if need be."""
     import shutil
 
-    from harness.builds.candidates import base_file
+    from harness.builds.candidates import candidate_file
     from harness.files.cache import hash_file
 
-    source = base_file(model, variant, references=references, cache=cache)
+    source = candidate_file(model, variant, references=references, cache=cache)
     steps = model.spec.steps(variant)
     name = f"{model.name}/{variant}"
     built = builder.build(source, steps, name=name)

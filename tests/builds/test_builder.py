@@ -121,6 +121,33 @@ def test_what_cannot_be_built_leaves_nothing(launcher: LocalLauncher, tmp_path: 
     assert list((tmp_path / "builds").glob("*/model.onnx")) == []
 
 
+@pytest.mark.parametrize("damage", ["cut", "weights"])
+def test_a_candidate_that_cannot_be_read_is_told(
+    launcher: LocalLauncher, source: Path, tmp_path: Path, damage: str
+) -> None:
+    """By its file; neither a traceback nor half a build."""
+    if damage == "cut":
+        source.write_bytes(source.read_bytes()[:300])
+    else:
+        onnx.save(chain(), source, save_as_external_data=True, location="w.bin", size_threshold=0)
+        (source.parent / "w.bin").unlink()
+    with pytest.raises(ModelFileError, match="Its candidate cannot be read: ") as caught:
+        builder(launcher, tmp_path).build(source, HALF, name="m/half")
+    assert (caught.value.code, caught.value.where) == ("model.unreadable", str(source))
+
+
+def test_weights_beside_the_candidate_are_a_part_of_it(
+    launcher: LocalLauncher, source: Path, tmp_path: Path
+) -> None:
+    """Other weights in the same file beside the same graph are another build."""
+    onnx.save(chain(), source, save_as_external_data=True, location="w.bin", size_threshold=0)
+    first = builder(launcher, tmp_path).build(source, HALF, name="m/half")
+    weights = source.parent / "w.bin"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    again = builder(launcher, tmp_path).build(source, HALF, name="m/half")
+    assert again.path != first.path
+
+
 def test_a_missing_tool_is_told_before_anything_is_made(
     launcher: LocalLauncher, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import onnx
 import pytest
 
-from harness.builds.builder import Builder
 from harness.builds.candidates import candidate_file, example
 from harness.errors import SpecError
 from harness.files.models import Model, load_model
@@ -45,8 +44,7 @@ def export(launcher: LocalLauncher, model: Model, cache: Path) -> Path:
     """Return the exported file of a model."""
     references = References(launcher, sys.executable, cache / "references")
     try:
-        builder = Builder(launcher, sys.executable, cache / "builds")
-        return candidate_file(model, "fp32", references=references, builder=builder, cache=cache)
+        return candidate_file(model, "fp32", references=references, cache=cache)
     finally:
         references.close()
 

@@ -123,3 +123,16 @@ def test_the_rule_of_a_build_is_explained(command: Command) -> None:
     assert "outputs.y.measures" in told
     assert "says nothing about a quantised build" in told
     assert "atol 0.001, rtol 0.01" in command("explain", "net/half/cpu/one").out
+
+
+def test_a_broken_candidate_blocks_its_builds(built: MiniProject) -> None:
+    """It is told once in full; builds say what they wait for."""
+    model = built.models / "net" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:500])
+    outcome = built.run("--provider", "cpu", "-m", "contract")
+    codes = {key: item.findings[0]["code"] for key, item in outcome.items.items()}
+    assert codes == {
+        "contract net/fp32": "model.unreadable",
+        "contract net/half": "blocked",
+        "contract net/int8": "blocked",
+    }
