@@ -66,7 +66,7 @@ def explain_output(
     is_bound = not exact and own is None and isinstance(bound, BoundFacts)
     links.append(Link(rule="bound from float64", says=_bound(bound), applies=is_bound))
     table = resolve_tolerance(output=OutputSpec(), dtype=dtype, provider=provider)
-    if whole:
+    if whole and not exact:
         says = "no element by itself; what they ask is in the spec"
         links.append(Link(rule=f"outputs.{name}.measures", says=says, applies=True))
         says = "says nothing about a quantised build"

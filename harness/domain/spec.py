@@ -864,12 +864,12 @@ class ModelSpec:
         return () if variant == FIRST_VARIANT else self.variants[variant].steps
 
     def is_quantized(self, variant: str) -> bool:
-        """Return whether `variant` computes in integers, or in fewer than 16 bits.
+        """Return whether `variant` computes in small integers, or in floats below 16 bits.
 
         No run of the reference in that type says how far such a build may be from float64.
         """
-        dtype = self.source(variant).dtype
-        return dtype.is_integer or dtype.bits < DType.FLOAT16.bits
+        dtype, half = self.source(variant).dtype, DType.FLOAT16.bits
+        return dtype.bits <= half if dtype.is_integer else dtype.is_floating and dtype.bits < half
 
     def of(self, variant: str) -> ModelSpec:
         """Return the spec with what `variant` has rules of its own for."""

@@ -92,5 +92,5 @@ def judged_whole(spec: ModelSpec, variant: str, provider: str) -> frozenset[str]
     return frozenset(
         name
         for name, rule in spec.of(variant).outputs.items()
-        if rule.compare == "close" and own_tolerance(rule, provider) is None
+        if rule.measures is not None and own_tolerance(rule, provider) is None
     )

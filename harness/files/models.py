@@ -328,22 +328,23 @@ def _latency_faults(spec: ModelSpec) -> list[str]:
 
 def _quantized_faults(spec: ModelSpec) -> list[str]:
     """Return the outputs of quantised builds that nothing would judge."""
-    faults = []
-    for name, variant in spec.variants.items():
-        if not spec.is_quantized(name):
-            faults += [
-                f"'variants.{name}.{key}' is for quantised builds; this one computes in "
-                f"{variant.computes_in} and keeps to the model's '{key}'"
-                for key in ("outputs", "properties")
-                if getattr(variant, key)
-            ]
-            continue
+    faults = [
+        f"'variants.{name}.{key}' is for quantised builds; this one computes in "
+        f"{variant.computes_in} and keeps to the model's '{key}'"
+        for name, variant in spec.variants.items()
+        if not spec.is_quantized(name)
+        for key in ("outputs", "properties")
+        if getattr(variant, key)
+    ]
+    for name in filter(spec.is_quantized, spec.variant_names()):
+        first = name == FIRST_VARIANT
+        here, outputs = ("candidate", "") if first else (f"variants.{name}", f"variants.{name}.")
         rules = spec.of(name).outputs
         if not rules:
-            faults.append(f"'variants.{name}' is quantised, and 'outputs' declares none to judge")
+            faults.append(f"'{here}' is quantised, and 'outputs' declares none to judge")
         faults += [
-            f"'variants.{name}.outputs.{output}.measures' is missing: element by element a build "
-            f"in {variant.computes_in} has no bound; give snr_db, cosine or top_k"
+            f"'{outputs}outputs.{output}.measures' is missing: element by element a build "
+            f"in {spec.source(name).dtype} has no bound; give snr_db, cosine or top_k"
             for output, rule in rules.items()
             if rule.compare == "close" and rule.measures is None
         ]

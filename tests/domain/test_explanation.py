@@ -7,7 +7,7 @@ import pytest
 from harness.domain.bounds import Rule, ScaledError, Standing
 from harness.domain.dtypes import DType
 from harness.domain.explanation import BoundFacts, explain_output
-from harness.domain.spec import OutputSpec, Tolerance
+from harness.domain.spec import Measures, OutputSpec, Tolerance
 
 OWN = Tolerance(atol=1, rtol=0, reason="whole percent")
 BOUND = BoundFacts(
@@ -39,6 +39,17 @@ def test_exactly_one_rule_decides(
 ) -> None:
     """Exactness, then the spec's tolerance, then the bound, then the table."""
     chain = explain_output(name="y", spec=spec, dtype=dtype, provider="cpu@old", bound=bound)
+    assert [link.rule for link in chain if link.applies] == [decides]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "decides"),
+    [(DType.FLOAT32, "outputs.y.measures"), (DType.INT64, "outputs.y.compare")],
+)
+def test_measures_decide_alone_where_a_build_is_quantised(dtype: DType, decides: str) -> None:
+    """In place of the table; what is compared exactly stays exact."""
+    spec = OutputSpec(measures=Measures(snr_db=20))
+    chain = explain_output(name="y", spec=spec, dtype=dtype, provider="cpu", bound=WHY, whole=True)
     assert [link.rule for link in chain if link.applies] == [decides]
 
 

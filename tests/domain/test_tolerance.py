@@ -5,8 +5,22 @@ from __future__ import annotations
 import pytest
 
 from harness.domain.dtypes import DType
-from harness.domain.spec import OutputSpec, Tolerance
-from harness.domain.tolerance import TABLE, AllowedDifference, resolve_tolerance
+from harness.domain.spec import (
+    Candidate,
+    Measures,
+    ModelSpec,
+    OutputSpec,
+    Reference,
+    Tolerance,
+    Variant,
+)
+from harness.domain.tolerance import (
+    TABLE,
+    AllowedDifference,
+    coarser,
+    judged_whole,
+    resolve_tolerance,
+)
 
 
 def own(atol: float) -> Tolerance:
@@ -79,3 +93,40 @@ def test_types_outside_the_table_allow_nothing() -> None:
     """Integers have no tolerance."""
     got = resolve_tolerance(output=OutputSpec(), dtype=DType.INT64, provider="cpu")
     assert (got.atol, got.rtol) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("output", "computes_in", "row"),
+    [
+        (DType.FLOAT32, DType.FLOAT16, DType.FLOAT16),
+        (DType.FLOAT16, DType.FLOAT32, DType.FLOAT16),
+        (DType.FLOAT16, DType.BFLOAT16, DType.FLOAT16),
+        (DType.FLOAT32, DType.FLOAT32, DType.FLOAT32),
+        (DType.FLOAT32, DType.INT8, DType.FLOAT32),
+        (DType.FLOAT32, None, DType.FLOAT32),
+    ],
+)
+def test_an_output_has_the_row_of_the_fewest_bits(
+    output: DType, computes_in: DType | None, row: DType
+) -> None:
+    """A build that computes in halves and returns floats has the errors of halves."""
+    assert coarser(output, computes_in) == row
+
+
+def test_measures_alone_judge_a_quantised_build() -> None:
+    """Except outputs that have a tolerance of their own; never another build's."""
+    whole = OutputSpec(measures=Measures(snr_db=20))
+    own_too = OutputSpec(measures=Measures(snr_db=20), tolerance={"cpu": own(0.5)})
+    spec = ModelSpec(
+        schema_version=1,
+        candidate=Candidate(file="m.onnx"),
+        reference=Reference(torch="r.py:build"),
+        outputs={"y": whole, "z": whole},
+        variants={
+            "int8": Variant(file="q.onnx", dtype=DType.INT8, reason="r", outputs={"z": own_too}),
+            "half": Variant(file="h.onnx", dtype=DType.FLOAT16, reason="r"),
+        },
+    )
+    assert judged_whole(spec, "int8", "cpu@old") == {"y"}
+    assert judged_whole(spec, "int8", "openvino") == {"y", "z"}
+    assert judged_whole(spec, "half", "cpu") == judged_whole(spec, "fp32", "cpu") == frozenset()

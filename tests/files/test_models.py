@@ -87,6 +87,13 @@ PADDING = '[properties]\npadding = {{ dim = "batch", mask = "x", inputs = {input
             ),
         ),
         (
+            file_spec(file='model.onnx"\ndtype = "int8"\nreason = "small', more="[outputs.y]"),
+            (
+                "'outputs.y.measures' is missing: element by element a build in int8 has no "
+                "bound; give snr_db, cosine or top_k"
+            ),
+        ),
+        (
             file_spec(more=QUANTISED),
             "'variants.q' is quantised, and 'outputs' declares none to judge",
         ),

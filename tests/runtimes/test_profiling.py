@@ -170,6 +170,19 @@ def test_a_node_that_ends_as_the_next_begins_is_not_inside_it() -> None:
     assert {key[1]: found for key, found in run.items()} == {"a": (0, 1), "b": (4, 1)}
 
 
+def test_what_began_with_a_node_with_a_body_is_told_by_the_other_runs() -> None:
+    """Times are whole microseconds: inside, unless some run shows the node before the other."""
+    apart = [event("a", "Add", 9, 0), event("b", "Relu", 11, 0), event("if", "If", 10, 4), END]
+    tied = [event("a", "Add", 20, 0), event("b", "Relu", 20, 0), event("if", "If", 20, 4), END]
+    for events in ([*apart, *tied], [*tied, *apart]):
+        rows = profiles.summary(profiles.runs(events))
+        assert {row[1]: row[5] for row in rows} == {"a": 2, "b": 2, "if": 2}
+    (run,) = profiles.runs(tied)
+    inner = {key[1]: key[-1] for key in run}
+    assert inner["if"] == ()
+    assert inner["a"][1] == inner["b"][1] == "if"
+
+
 def test_equal_names_in_different_bodies_are_different_nodes() -> None:
     """Unnamed nodes are numbered anew in each body."""
     inner = [event("Relu_0", "Relu", 11, 2), event("first", "If", 10, 5)]

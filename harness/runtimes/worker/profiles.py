@@ -2,12 +2,14 @@
 
 The file holds one event for each call of a node, in the order in which the calls ended, and an
 event `model_run` at the end of each run. A node with a body (`If`, `Loop`) contains the events of
-the nodes inside it, so its own time is what they leave. Times are whole microseconds.
+the nodes inside it, so its own time is what they leave. Times are whole microseconds: a short node
+that begins in the same one as a node with a body ran inside it, or just before.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,25 @@ MAD_TO_SD = 1.4826
 #: Standard deviation of what is cut to whole microseconds, where runs show no other scatter.
 ROUNDING_US = 0.3
 
+#: Operators whose nodes run other nodes, those of ONNX Runtime's own domain included.
+WITH_BODIES = frozenset({
+    "If",
+    "Loop",
+    "Scan",
+    "BeamSearch",
+    "GreedySearch",
+    "Sampling",
+    "WhisperBeamSearch",
+})
+#: This many nodes before one with a body are remembered: more cannot share its microsecond.
+NEIGHBOURS = 8
+
 #: Provider, name, operator, index in its graph, and the same of the node around it.
 Key = tuple[Any, ...]
+#: Provider, name, operator, index in its graph.
+Identity = tuple[str, str, str, str]
+#: A node, and one with a body that begins after it.
+Pair = tuple[Identity, Identity]
 #: For each node of one run: time of its own (us), calls.
 Run = dict[Key, tuple[int, int]]
 
@@ -43,15 +62,18 @@ def read(path: str) -> list[dict[str, Any]]:
 
 def runs(events: list[dict[str, Any]], *, whole: bool = True) -> list[Run]:
     """Return what each run did; one that the profiler had no space for is left out if asked for."""
-    found, current = [], []
+    found: list[list[dict[str, Any]]] = [[]]
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(KERNEL):
-            current.append(event)
+            found[-1].append(event)
         elif name == "model_run":
-            found.append(_by_node(current))
-            current = []
-    return found if whole or not current else [*found, _by_node(current)]
+            found.append([])
+    cut_off = found.pop()
+    if cut_off and not whole:
+        found.append(cut_off)
+    outside = {pair for run in found for pair in _nesting(run, frozenset())[2]}
+    return [_by_node(run, outside) for run in found]
 
 
 def summary(counted: list[Run]) -> list[list[Any]]:
@@ -78,8 +100,8 @@ def _row(key: Key, found: list[tuple[int, int]], total: int) -> list[Any]:
     return [provider, name, op, time_us, error_us, calls, name != f"{op}_{index}"]
 
 
-def _by_node(events: list[dict[str, Any]]) -> Run:
-    own, around = _nesting(events)
+def _by_node(events: list[dict[str, Any]], outside: AbstractSet[Pair]) -> Run:
+    own, around, _ = _nesting(events, outside)
     keys: list[Key] = [()] * len(events)
     found: Run = {}
     for place in reversed(range(len(events))):  # what is around a node ended after it
@@ -90,19 +112,39 @@ def _by_node(events: list[dict[str, Any]]) -> Run:
     return dict(reversed(found.items()))  # nearly the order of execution
 
 
-def _nesting(events: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-    """Return each event's own time, and the place of the event around it, else -1."""
+def _nesting(
+    events: list[dict[str, Any]], outside: AbstractSet[Pair]
+) -> tuple[list[int], list[int], set[Pair]]:
+    """Return each event's own time, the place of the event around it, else -1, and what is apart.
+
+    Args:
+        events: Those of one run.
+        outside: Nodes that are known to run before a node with a body, each with that node. All
+            others that begin in its microsecond are taken as part of the body.
+    """
     own, around = [int(event["dur"]) for event in events], [-1] * len(events)
     ended: list[int] = []
+    apart: set[Pair] = set()
     for place, event in enumerate(events):
-        while ended and events[ended[-1]]["ts"] > event["ts"]:
-            inner = ended.pop()
-            around[inner] = place
-            own[place] = max(0, own[place] - int(events[inner]["dur"]))
+        identity = _identity(event)
+        has_body = identity[2] in WITH_BODIES
+        while ended:
+            inner = events[ended[-1]]
+            later = inner["ts"] - event["ts"]
+            if later or inner["dur"]:
+                is_inside = later >= 0  # what took a microsecond did not end in the one it began in
+            else:
+                is_inside = has_body and (_identity(inner), identity) not in outside
+            if not is_inside:
+                break
+            around[ended.pop()] = place
+            own[place] = max(0, own[place] - int(inner["dur"]))
+        if has_body:
+            apart |= {(_identity(events[each]), identity) for each in ended[-NEIGHBOURS:]}
         ended.append(place)
-    return own, around
+    return own, around, apart
 
 
-def _identity(event: dict[str, Any]) -> tuple[str, str, str, str]:
+def _identity(event: dict[str, Any]) -> Identity:
     facts, name = event.get("args", {}), event["name"][: -len(KERNEL)]
     return facts.get("provider", ""), name, facts.get("op_name", ""), facts.get("node_index", "")
