@@ -45,7 +45,7 @@ def optimize(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelProto
     passes = list(keys["passes"]) or onnxoptimizer.get_fuse_and_elimination_passes()
     known = onnxoptimizer.get_available_passes()
     if unknown := [each for each in passes if each not in known]:
-        raise _is_unknown(key="passes", name=unknown[0], known=known)
+        raise _unknown_name(key="passes", name=unknown[0], known=known)
     made: onnx.ModelProto = onnxoptimizer.optimize(model, passes)
     return made
 
@@ -82,7 +82,7 @@ def to_float16(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.ModelPro
         node_block_list=nodes,
     )
     if not any(each.data_type == onnx.TensorProto.FLOAT16 for each in made.graph.initializer):
-        raise _is_unchanged(step="float16", why="no weight could be converted")
+        raise _nothing_changed(step="float16", why="no weight could be converted")
     OnnxModel(made).topological_sort()  # casts were put at the end, which checkers refuse
     return made
 
@@ -108,7 +108,7 @@ def quantize_dynamic(model: onnx.ModelProto, keys: Mapping[str, Any]) -> onnx.Mo
     if not INTEGER_OPERATORS & {node.op_type for node in made.graph.node}:
         found = ", ".join(sorted({node.op_type for node in model.graph.node}))
         why = f"none of its operators ({found}) was quantised"
-        raise _is_unchanged(step="quantize-dynamic", why=why)
+        raise _nothing_changed(step="quantize-dynamic", why=why)
     return made
 
 
@@ -181,7 +181,7 @@ def _kept(model: onnx.ModelProto, keep: list[str]) -> tuple[list[str], list[str]
     nodes = {node.name for node in _nodes(model.graph) if node.name}
     for each in keep:
         if each not in operators | nodes:
-            raise _is_unknown(key="keep", name=each, known=sorted(operators))
+            raise _unknown_name(key="keep", name=each, known=sorted(operators))
     return [each for each in keep if each in operators], [each for each in keep if each in nodes]
 
 
@@ -201,7 +201,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _is_unchanged(*, step: str, why: str) -> ModelFileError:
+def _nothing_changed(*, step: str, why: str) -> ModelFileError:
     msg = f"Step '{step}' left the model as it was: {why}"
     return ModelFileError(
         msg,
@@ -211,7 +211,7 @@ def _is_unchanged(*, step: str, why: str) -> ModelFileError:
     )
 
 
-def _is_unknown(*, key: str, name: str, known: list[str]) -> ModelFileError:
+def _unknown_name(*, key: str, name: str, known: list[str]) -> ModelFileError:
     msg = f"'{key}' names '{name}', which is not there"
     return ModelFileError(
         msg,
